@@ -1,0 +1,3468 @@
+/* quattro._quattro: asyncio.TaskGroup in C, with background tasks and a concurrency limit.
+
+   THE IDEA
+
+   A group is the state machine of CPython 3.15's asyncio/taskgroups.py, field by field and in the same order, written
+   so that every CPython from 3.11 runs the same code.  quattro.TaskGroup is a Python class over the C type here and
+   asyncio.TaskGroup; no method of the latter is ever called.  Three things are added to it:
+
+   - a task of the group has a kind: foreground, foreground with a slot, or background;
+   - with a concurrency limit, a foreground task that finds no slot gets a turn in a queue;
+   - when the body and the last foreground task have ended, the background tasks are cancelled.
+
+   The tasks are ordinary asyncio.Task objects, made as loop.create_task() makes them, so that every tool sees them.
+
+   THE LIFE OF A GROUP
+
+        new --__aenter__--> entered --__aexit__--> exiting --last foreground task ends--> stopping --> finished
+                               |                      |                                      |
+                               +---- abort: an error, cancel(), a cancelled parent ----------+--> aborting
+
+   The flags are asyncio's (_entered, _exiting, _aborting, _parent_cancel_requested) and `stopping`, set while the
+   background tasks are being cancelled at the end of a group that is not aborting.  __aenter__() and __aexit__()
+   return an Await: a C iterator that the parent task's coroutine delegates to, the local variables of what is an
+   `async def` in asyncio.
+
+   THE LIFE OF A TASK
+
+   Every task is in the group's TaskSet from create_task() until it has ended, under its address, with a tag: its kind
+   and whether the group has cancelled it (once: MARK).  One callable a group, its bound _on_task_done, is the done
+   callback of the tasks, so a task costs no allocation of ours.
+
+   With a limit, a task that may start at once holds a slot (kind SLOT), given back by its done callback.  Otherwise
+   its Task runs run_turn(turn), the `async def` of _turn.py, and parks in `await turn`:
+
+        QUEUED --grant--> GRANTED --its step--> RUNNING --end(), fail()--> ENDED
+           |                 |
+           +-----cancel()----+--> CANCELLED --its step--> ENDED
+
+   A Turn is three things in one allocation: the node of the queue, the awaitable that run_turn() awaits, and the
+   future-like that the Task waits on (add_done_callback, cancel, result).  It owns the caller's coroutine until the
+   coroutine is handed over, and closes it if that never comes.  A granted (or cancelled) turn joins the wake list; one
+   handle a pass of the loop, TaskGroup_wake, makes their Tasks step.
+
+   Where asyncio.Task can start eagerly and nobody hooks into the creation of tasks, the Task is made so that it parks
+   within create_task().  Such a task is "quiet": run_turn() tells the turn how it ended, which frees the slot at once
+   and takes the task out of the set, and a done callback is added only to a task that failed (the group acts when the
+   callback runs, as asyncio does) and to the last one (its own callbacks run before the parent goes on).  Otherwise
+   the turn itself is the Task's done callback, for a task that is cancelled before its first step runs nothing.
+
+   A callable is wrapped in a Turn as well, one that has no place in the queue and no slot (state CALL).
+
+   ORDER OF STARTS
+
+   A newcomer gets a slot only when one is free, nobody is queued, and nobody who was granted a slot has yet to move
+   (`starting`).  What a task that failed held is passed on only after the group has decided whether to abort.
+
+   WHO OWNS WHAT
+
+   The TaskSet owns its tasks.  The queue and the wake list own their turns (a linked turn is never deallocated).  A
+   turn owns its group, the caller's coroutine or callable, and the Task's wake-up callback with its context; its `task`
+   is borrowed: a key into the TaskSet.  Group -> done callback -> group is a cycle, broken when the group finishes.
+
+   CALLS INTO PYTHON
+
+   Any of them may re-enter the group, finish it or drop the last reference to it.  So: what is needed afterwards is
+   held in a local with a reference of its own, fields are updated before the call and read again after it, and what is
+   replaced is moved to a local and cleared first.  The public entry points hold the critical section of the group;
+   functions named ..._lock_held need it (always the group's, for turns too).  On a free-threaded build such a section
+   may be suspended wherever Python code can run, which is where re-entry is possible anyway: one discipline serves both.
+*/
+
+#include <Python.h>
+#include <stddef.h>             // offsetof()
+#include <stdint.h>             // uintptr_t
+#include "compat.h"
+#include "state.h"
+
+static struct PyModuleDef quattro_module;
+
+static inline quattro_state *
+get_state(PyObject *module)
+{
+    return (quattro_state *)PyModule_GetState(module);
+}
+
+
+/* --- Small helpers ------------------------------------------------------------------------------------------------ */
+
+/* An error that must not hide the one that is set (or about to be): reported, and dropped. */
+static void
+report_unraisable(PyObject *where)
+{
+    if (PyErr_Occurred()) {
+        PyErr_WriteUnraisable(where);
+    }
+}
+
+/* Keep the first of two errors: `first` is owned and may be NULL; the one that is set now, if any, is dropped. */
+static void
+restore_first_error(PyObject *first, PyObject *where)
+{
+    if (first != NULL) {
+        report_unraisable(where);
+        PyErr_SetRaisedException(first);
+    }
+}
+
+/* The truth of an attribute; 0 where there is none, -1 on error. */
+static int
+attr_is_true(PyObject *op, PyObject *name)
+{
+    PyObject *value;
+    int rc = PyObject_GetOptionalAttr(op, name, &value);
+    if (rc <= 0) {
+        return rc;
+    }
+    rc = PyObject_IsTrue(value);
+    Py_DECREF(value);
+    return rc;
+}
+
+/* The truth of what a method without arguments returns, -1 on error. */
+static int
+call_is_true(PyObject *op, PyObject *method)
+{
+    PyObject *value = PyObject_CallMethodNoArgs(op, method);
+    if (value == NULL) {
+        return -1;
+    }
+    int rc = PyObject_IsTrue(value);
+    Py_DECREF(value);
+    return rc;
+}
+
+/* Call a method for its effect. */
+static int
+call_method(PyObject *op, PyObject *method)
+{
+    PyObject *value = PyObject_CallMethodNoArgs(op, method);
+    Py_XDECREF(value);
+    return value == NULL ? -1 : 0;
+}
+
+/* task.cancelling(), 0 for a task of a kind that does not count, -1 on error. */
+static long
+task_cancelling(quattro_state *state, PyObject *task)
+{
+    PyObject *method;
+    int rc = PyObject_GetOptionalAttr(task, state->str_cancelling, &method);
+    if (rc <= 0) {
+        return rc;
+    }
+    PyObject *count = PyObject_CallNoArgs(method);
+    Py_DECREF(method);
+    if (count == NULL) {
+        return -1;
+    }
+    long value = PyLong_AsLong(count);
+    Py_DECREF(count);
+    return value < 0 && !PyErr_Occurred() ? 0 : value;
+}
+
+static int
+is_base_error(PyObject *exc)
+{
+    return PyErr_GivenExceptionMatches(exc, PyExc_SystemExit)
+           || PyErr_GivenExceptionMatches(exc, PyExc_KeyboardInterrupt);
+}
+
+/* Raise an exception object as `raise` does: with the exception being handled as its context. */
+static void
+raise_exception(PyObject *exc)
+{
+    PyErr_SetObject((PyObject *)Py_TYPE(exc), exc);
+}
+
+
+/* --- Coroutines --------------------------------------------------------------------------------------------------- */
+
+/* asyncio.iscoroutine(), the newest: on 3.11 asyncio's own lets plain generators through, too. */
+static int
+is_coroutine(quattro_state *state, PyObject *op)
+{
+    if (PyCoro_CheckExact(op)) {
+        return 1;
+    }
+    if (PyFunction_Check(op) || PyMethod_Check(op) || PyCFunction_Check(op)) {
+        return 0;
+    }
+    return PyObject_IsInstance(op, state->Coroutine);
+}
+
+static void
+set_not_a_coroutine(PyObject *op)
+{
+    PyErr_Format(PyExc_TypeError, "a coroutine was expected, got %R", op);
+}
+
+/* Close what a caller gave us and nobody will run; a callable needs nothing.  Leaves the error indicator as it was. */
+static void
+close_coroutine(quattro_state *state, PyObject *coro)
+{
+    PyObject *exc = PyErr_GetRaisedException();
+    int rc = is_coroutine(state, coro);
+    if (rc > 0) {
+        rc = call_method(coro, state->str_close);
+    }
+    if (rc < 0) {
+        report_unraisable(coro);
+    }
+    PyErr_SetRaisedException(exc);
+}
+
+/* Has it run a line (1), not (0), or raised when asked (-1)?  0 also for what does not tell. */
+static int
+coroutine_has_started(quattro_state *state, PyObject *coro)
+{
+    int rc = attr_is_true(coro, state->str_cr_running);
+    PyObject *value;
+    if (rc == 0 && (rc = PyObject_GetOptionalAttr(coro, state->str_cr_await, &value)) > 0) {
+        rc = value != Py_None;          // suspended
+        Py_DECREF(value);
+    }
+    if (rc == 0 && (rc = PyObject_GetOptionalAttr(coro, state->str_cr_frame, &value)) > 0) {
+        rc = value == Py_None;          // finished
+        Py_DECREF(value);
+    }
+    return rc;
+}
+
+/* The creation of a task failed with the error that is set: close the coroutine unless it has run. */
+static void
+close_unstarted(quattro_state *state, PyObject *coro)
+{
+    PyObject *exc = PyErr_GetRaisedException();
+    int started = coroutine_has_started(state, coro);
+    if (started < 0) {
+        report_unraisable(coro);
+    }
+    if (started <= 0) {
+        close_coroutine(state, coro);
+    }
+    PyErr_SetRaisedException(exc);
+}
+
+/* Show the name of the caller's coroutine (or of the function behind a callable) as that of the coroutine around it. */
+static int
+copy_names(quattro_state *state, PyObject *to, PyObject *from)
+{
+    Py_INCREF(from);
+    while (Py_IS_TYPE(from, (PyTypeObject *)state->partial)) {
+        PyObject *func = PyObject_GetAttr(from, state->str_func);
+        Py_DECREF(from);
+        if (func == NULL) {
+            return -1;
+        }
+        from = func;
+    }
+    PyObject *names[] = {state->str___name__, state->str___qualname__};
+    for (int i = 0; i < 2; i++) {
+        PyObject *value;
+        int rc = PyObject_GetOptionalAttr(from, names[i], &value);
+        if (rc > 0 && PyUnicode_Check(value)) {
+            rc = PyObject_SetAttr(to, names[i], value);
+        }
+        Py_XDECREF(value);
+        if (rc < 0) {
+            Py_DECREF(from);
+            return -1;
+        }
+    }
+    Py_DECREF(from);
+    return 0;
+}
+
+
+/* --- TaskSet: the tasks of a group, a plain C hash table of tagged addresses -------------------------------------- */
+
+/* Open addressing with linear probing, kept at most two thirds full; deletion moves the followers back, so that there
+   are no tombstones.  An entry is the address of a task, owned, with its tag in the low bits.  No Python code runs in
+   here, and __hash__ and __eq__ of a task are never asked. */
+
+enum {
+    KIND_PLAIN = 0,             // foreground, no slot of its own in the set
+    KIND_SLOT = 1,              // foreground, its done callback gives a slot back
+    KIND_BACKGROUND = 2,
+    KIND_MASK = 3,
+    MARK = 4,                   // the group has cancelled it
+    TAG_MASK = 7,
+};
+
+typedef struct {
+    uintptr_t *table;           // NULL while nothing was ever added
+    size_t mask;                // its size - 1
+    size_t used;
+} TaskSet;
+
+#define ENTRY_TASK(entry) ((PyObject *)((entry) & ~(uintptr_t)TAG_MASK))
+
+static inline size_t
+TaskSet_home(const TaskSet *set, const void *task)
+{
+    uint64_t hash = (uint64_t)((uintptr_t)task >> 4) * UINT64_C(0x9E3779B97F4A7C15);
+    return (size_t)(hash >> 32) & set->mask;
+}
+
+/* The index of a task, or of the hole where it would be. */
+static inline size_t
+TaskSet_find(const TaskSet *set, const void *task)
+{
+    size_t i = TaskSet_home(set, task);
+    while (set->table[i] != 0 && ENTRY_TASK(set->table[i]) != task) {
+        i = (i + 1) & set->mask;
+    }
+    return i;
+}
+
+/* 0, or -1 and MemoryError. */
+static int
+TaskSet_grow(TaskSet *set)
+{
+    TaskSet bigger = {.mask = set->table == NULL ? 7 : set->mask * 2 + 1, .used = set->used};
+    bigger.table = PyMem_Calloc(bigger.mask + 1, sizeof(uintptr_t));
+    if (bigger.table == NULL) {
+        PyErr_NoMemory();
+        return -1;
+    }
+    if (set->table != NULL) {
+        for (size_t i = 0; i <= set->mask; i++) {
+            if (set->table[i] != 0) {
+                bigger.table[TaskSet_find(&bigger, ENTRY_TASK(set->table[i]))] = set->table[i];
+            }
+        }
+        PyMem_Free(set->table);
+    }
+    *set = bigger;
+    return 0;
+}
+
+/* Add a task that is not in the set; takes a new reference.  0, or -1 and MemoryError. */
+static int
+TaskSet_add(TaskSet *set, PyObject *task, int tag)
+{
+    if ((set->table == NULL || (set->used + 1) * 3 > (set->mask + 1) * 2) && TaskSet_grow(set) < 0) {
+        return -1;
+    }
+    set->table[TaskSet_find(set, task)] = (uintptr_t)Py_NewRef(task) | (uintptr_t)tag;
+    set->used++;
+    return 0;
+}
+
+/* The tag of a task, -1 when it is not there. */
+static int
+TaskSet_tag(const TaskSet *set, const void *task)
+{
+    if (set->table == NULL) {
+        return -1;
+    }
+    uintptr_t entry = set->table[TaskSet_find(set, task)];
+    return entry == 0 ? -1 : (int)(entry & TAG_MASK);
+}
+
+static void
+TaskSet_set_tag(TaskSet *set, const void *task, int tag)
+{
+    size_t i = TaskSet_find(set, task);
+    assert(set->table[i] != 0);
+    set->table[i] = (set->table[i] & ~(uintptr_t)TAG_MASK) | (uintptr_t)tag;
+}
+
+/* Take a task out: its tag, and its reference, which is now the caller's to drop; -1 when it is not there. */
+static int
+TaskSet_take(TaskSet *set, const void *task)
+{
+    if (set->table == NULL) {
+        return -1;
+    }
+    size_t hole = TaskSet_find(set, task);
+    if (set->table[hole] == 0) {
+        return -1;
+    }
+    int tag = (int)(set->table[hole] & TAG_MASK);
+    for (size_t i = (hole + 1) & set->mask; set->table[i] != 0; i = (i + 1) & set->mask) {
+        size_t home = TaskSet_home(set, ENTRY_TASK(set->table[i]));
+        // It may fill the hole unless its home lies cyclically in (hole, i].
+        if (((i - home) & set->mask) >= ((i - hole) & set->mask)) {
+            set->table[hole] = set->table[i];
+            hole = i;
+        }
+    }
+    set->table[hole] = 0;
+    set->used--;
+    return tag;
+}
+
+/* The next entry without MARK (and of the kind, if it is not -1) from index *at on, marked; a new reference, or NULL
+   at the end.  Whoever loops with this has to start again at 0 until nothing is found: entries move. */
+static PyObject *
+TaskSet_mark_next(TaskSet *set, size_t *at, int kind)
+{
+    for (; set->table != NULL && *at <= set->mask; ++*at) {
+        uintptr_t *entry = &set->table[*at];
+        if (*entry != 0 && !(*entry & MARK) && (kind < 0 || (int)(*entry & KIND_MASK) == kind)) {
+            *entry |= MARK;
+            return Py_NewRef(ENTRY_TASK(*entry));
+        }
+    }
+    return NULL;
+}
+
+static void
+TaskSet_clear(TaskSet *set)
+{
+    TaskSet old = *set;
+    *set = (TaskSet){NULL, 0, 0};
+    if (old.table != NULL) {
+        for (size_t i = 0; i <= old.mask; i++) {
+            if (old.table[i] != 0) {
+                Py_DECREF(ENTRY_TASK(old.table[i]));
+            }
+        }
+        PyMem_Free(old.table);
+    }
+}
+
+
+/* --- Link: a circular, doubly linked, intrusive list -------------------------------------------------------------- */
+
+typedef struct Link {
+    struct Link *prev, *next;   // NULL, NULL while in no list; a list's head is linked to itself while empty
+} Link;
+
+static inline void
+Link_init_head(Link *head)
+{
+    head->prev = head->next = head;
+}
+
+static inline int
+Link_is_empty(const Link *head)
+{
+    return head->next == head;
+}
+
+static inline void
+Link_append(Link *head, Link *link)
+{
+    assert(link->next == NULL);
+    link->prev = head->prev;
+    link->next = head;
+    head->prev->next = link;
+    head->prev = link;
+}
+
+static inline void
+Link_remove(Link *link)
+{
+    link->prev->next = link->next;
+    link->next->prev = link->prev;
+    link->prev = link->next = NULL;
+}
+
+
+/* --- The objects -------------------------------------------------------------------------------------------------- */
+
+typedef struct {
+    PyObject_HEAD
+    quattro_state *state;       // borrowed: our type keeps the module
+    PyObject *loop;
+    PyObject *parent;           // the task that entered the group
+    PyObject *errors;           // a list, NULL while there are none
+    PyObject *base_error;       // the first SystemExit or KeyboardInterrupt
+    PyObject *waiter;           // the future that the exit waits on
+    PyObject *done;             // our bound _on_task_done (or a subclass's), NULL until the first task
+    PyObject *context;          // the context of done callbacks that run no code but ours
+    PyObject *kwargs;           // {"loop": loop}, for asyncio.Task()
+    PyObject *eager_kwargs;     // the same with "eager_start": True
+    PyObject *wake;             // our bound TaskGroup_wake
+    PyObject *newest;           // the last coroutine that got a slot without queueing, until seen started
+    TaskSet tasks;
+    size_t background;          // of them
+    Py_ssize_t limit;           // 0: none
+    Py_ssize_t slots;           // taken, <= limit
+    Py_ssize_t starting;        // turns that are GRANTED
+    Py_ssize_t queued;          // turns in the queue
+    Link queue;
+    Link wake_list;
+    unsigned entered : 1;
+    unsigned exiting : 1;
+    unsigned aborting : 1;
+    unsigned stopping : 1;
+    unsigned finished : 1;
+    unsigned parent_cancel_requested : 1;
+    unsigned cancel_on_enter : 1;
+    unsigned wake_scheduled : 1;
+    unsigned done_is_ours : 1;  // nobody has overridden _on_task_done
+} TaskGroup;
+
+typedef enum {
+    TURN_CALL, TURN_QUEUED, TURN_GRANTED, TURN_RUNNING, TURN_CANCELLED, TURN_ENDED,
+} TurnState;
+
+typedef struct {
+    PyObject_HEAD
+    Link link;                  // in the group's queue or wake list, which own a reference
+    TaskGroup *group;
+    PyObject *coro;             // the caller's coroutine or callable, until it is handed over
+    PyObject *waker;            // the Task's wake-up callback
+    PyObject *waker_context;
+    PyObject *message;          // cancel()'s
+    const void *task;           // a key into group->tasks, never followed
+    TurnState state;
+    unsigned blocking : 1;      // _asyncio_future_blocking
+    unsigned slot : 1;          // holds one
+    unsigned quiet : 1;         // the Task has no done callback of ours
+} Turn;
+
+typedef enum {
+    AWAIT_ENTER, AWAIT_EXIT, AWAIT_TASKS, AWAIT_LOOP, AWAIT_DONE,
+} AwaitStage;
+
+typedef struct {
+    PyObject_HEAD
+    TaskGroup *group;
+    PyObject *exc;              // what the body raised
+    PyObject *propagate;        // the CancelledError to raise unless there are errors
+    PyObject *pending;          // the last CancelledError that arrived while waiting
+    AwaitStage stage;           // where to go on
+    int running;
+} Await;
+
+#define GROUP(op) ((TaskGroup *)(op))
+#define TURN(op) ((Turn *)(op))
+#define TURN_OF(ptr) ((Turn *)((char *)(ptr) - offsetof(Turn, link)))
+
+static int grant_lock_held(TaskGroup *self);
+static int release_lock_held(TaskGroup *self);
+static int schedule_wake_lock_held(TaskGroup *self);
+static int task_done_lock_held(TaskGroup *self, PyObject *task);
+static int add_done_callback(TaskGroup *self, PyObject *task, PyObject *callback, PyObject *context);
+static int leave_lock_held(TaskGroup *self, const void *task);
+static PyObject *callback_context(TaskGroup *self, int kind);
+static PyObject *TaskGroup__on_task_done(PyObject *op, PyObject *task);
+
+
+/* --- Turn: a place in the queue, what run_turn() awaits, and what its Task waits on ------------------------------- */
+
+static Turn *
+Turn_new(TaskGroup *group, PyObject *coro, TurnState state)
+{
+    PyTypeObject *type = group->state->Turn_Type;
+    Turn *self = (Turn *)type->tp_alloc(type, 0);
+    if (self != NULL) {
+        self->group = (TaskGroup *)Py_NewRef(group);
+        self->coro = Py_NewRef(coro);
+        self->state = state;
+    }
+    return self;
+}
+
+/* Nobody will run the coroutine: close it. */
+static void
+turn_close_coro(Turn *self)
+{
+    PyObject *coro = self->coro;
+    self->coro = NULL;
+    if (coro != NULL) {
+        close_coroutine(self->group->state, coro);
+        Py_DECREF(coro);
+    }
+}
+
+/* Out of the queue; does nothing to a turn that is not QUEUED there.  The list's reference is dropped. */
+static void
+turn_leave_queue_lock_held(Turn *self)
+{
+    ASSERT_LOCKED(self->group);
+    if (self->state == TURN_QUEUED && self->link.next != NULL) {
+        Link_remove(&self->link);
+        self->group->queued--;
+        Py_DECREF(self);
+    }
+}
+
+/* Leave the state that it is in for one without a place in the queue; a granted turn keeps its slot. */
+static void
+turn_set_state_lock_held(Turn *self, TurnState state)
+{
+    ASSERT_LOCKED(self->group);
+    if (self->state == TURN_GRANTED) {
+        self->group->starting--;
+    }
+    self->state = state;
+}
+
+/* Give the slot back, if it has one, to the head of the queue. */
+static int
+turn_release_lock_held(Turn *self)
+{
+    ASSERT_LOCKED(self->group);
+    if (!self->slot) {
+        return 0;
+    }
+    self->slot = 0;
+    return release_lock_held(self->group);
+}
+
+/* Onto the wake list, to be woken with its Task's next step. */
+static int
+turn_wake_lock_held(Turn *self)
+{
+    if (self->link.next == NULL) {
+        Py_INCREF(self);
+        Link_append(&self->group->wake_list, &self->link);
+    }
+    return schedule_wake_lock_held(self->group);
+}
+
+/* The coroutine has returned, or a cancellation has come out of it. */
+static int
+turn_end_lock_held(Turn *self)
+{
+    TaskGroup *group = self->group;
+    ASSERT_LOCKED(group);
+    turn_set_state_lock_held(self, TURN_ENDED);
+    int rc = turn_release_lock_held(self);
+    if (self->quiet) {
+        self->quiet = 0;
+        PyObject *exc = PyErr_GetRaisedException();
+        int left = leave_lock_held(group, self->task);
+        if (exc != NULL) {
+            restore_first_error(exc, (PyObject *)self);
+        }
+        rc = rc < 0 || left < 0 ? -1 : 0;
+    }
+    return rc;
+}
+
+/* An error has come out of the coroutine: the slot is kept until the group has looked at it, in a done callback. */
+static int
+turn_fail_lock_held(Turn *self)
+{
+    TaskGroup *group = self->group;
+    ASSERT_LOCKED(group);
+    turn_set_state_lock_held(self, TURN_ENDED);
+    if (!self->quiet) {
+        return 0;
+    }
+    self->quiet = 0;
+    int tag = TaskSet_tag(&group->tasks, self->task);
+    if (tag < 0) {
+        return turn_release_lock_held(self);
+    }
+    if (self->slot) {
+        self->slot = 0;
+        TaskSet_set_tag(&group->tasks, self->task, (tag & MARK) | KIND_SLOT);
+    }
+    PyObject *task = Py_NewRef((PyObject *)self->task);
+    int rc = group->done == NULL ? 0 : add_done_callback(group, task, group->done, NULL);
+    Py_DECREF(task);
+    return rc;
+}
+
+/* CancelledError, with the message that cancel() was given. */
+static void
+turn_raise_cancelled(Turn *self)
+{
+    PyObject *type = self->group->state->CancelledError;
+    if (self->message == NULL || self->message == Py_None) {
+        PyErr_SetNone(type);
+        return;
+    }
+    PyObject *exc = PyObject_CallOneArg(type, self->message);
+    if (exc != NULL) {
+        PyErr_SetObject(type, exc);
+        Py_DECREF(exc);
+    }
+}
+
+/* Tell the group that the error which is set comes out of `await turn`, so that run_turn() will not: it stays set. */
+static void
+turn_unwind_lock_held(Turn *self)
+{
+    PyObject *exc = PyErr_GetRaisedException();
+    int rc;
+    if (PyErr_GivenExceptionMatches(exc, self->group->state->CancelledError)) {
+        rc = turn_end_lock_held(self);
+    }
+    else {
+        rc = turn_fail_lock_held(self);
+    }
+    if (rc < 0) {
+        report_unraisable((PyObject *)self);
+    }
+    PyErr_SetRaisedException(exc);
+}
+
+/* Hand the caller's coroutine over, a callable's after calling it; a new reference. */
+static PyObject *
+turn_begin_lock_held(Turn *self)
+{
+    quattro_state *state = self->group->state;
+    turn_set_state_lock_held(self, TURN_RUNNING);
+    PyObject *coro = self->coro;
+    self->coro = NULL;
+    int rc = is_coroutine(state, coro);
+    if (rc == 0) {
+        Py_SETREF(coro, PyObject_CallNoArgs(coro));
+        rc = coro == NULL ? -1 : is_coroutine(state, coro);
+        if (rc == 0) {
+            set_not_a_coroutine(coro);
+        }
+    }
+    if (rc <= 0) {
+        Py_XDECREF(coro);
+        turn_unwind_lock_held(self);
+        return NULL;
+    }
+    return coro;
+}
+
+static PySendResult
+turn_send_lock_held(Turn *self, PyObject **result)
+{
+    *result = NULL;
+    switch (self->state) {
+    case TURN_QUEUED:
+        self->blocking = 1;
+        *result = Py_NewRef(self);
+        return PYGEN_NEXT;
+    case TURN_CALL:
+    case TURN_GRANTED:
+        *result = turn_begin_lock_held(self);
+        return *result == NULL ? PYGEN_ERROR : PYGEN_RETURN;
+    case TURN_CANCELLED:
+        turn_raise_cancelled(self);
+        turn_unwind_lock_held(self);
+        return PYGEN_ERROR;
+    default:
+        PyErr_SetString(PyExc_RuntimeError, "a turn can be awaited only once");
+        return PYGEN_ERROR;
+    }
+}
+
+static PySendResult
+Turn_am_send(PyObject *op, PyObject *Py_UNUSED(value), PyObject **result)
+{
+    PySendResult rc;
+    Py_BEGIN_CRITICAL_SECTION(TURN(op)->group);
+    rc = turn_send_lock_held(TURN(op), result);
+    Py_END_CRITICAL_SECTION();
+    return rc;
+}
+
+/* What tp_iternext and send() make of am_send's answer. */
+static PyObject *
+iter_result(PySendResult rc, PyObject *result)
+{
+    if (rc != PYGEN_RETURN) {
+        return result;
+    }
+    // StopIteration's own constructor, because PyErr_SetObject() would take a tuple for its arguments.
+    PyObject *stop = PyObject_CallOneArg(PyExc_StopIteration, result);
+    Py_DECREF(result);
+    if (stop != NULL) {
+        PyErr_SetRaisedException(stop);
+    }
+    return NULL;
+}
+
+static PyObject *
+Turn_iternext(PyObject *op)
+{
+    PyObject *result;
+    PySendResult rc = Turn_am_send(op, Py_None, &result);
+    return iter_result(rc, result);
+}
+
+static PyObject *
+Turn_send(PyObject *op, PyObject *Py_UNUSED(value))
+{
+    return Turn_iternext(op);
+}
+
+/* The exception that throw(type_or_exc, value, traceback) was given, a new reference; NULL and TypeError for none. */
+static PyObject *
+thrown_exception(PyObject *const *args, Py_ssize_t nargs)
+{
+    if (nargs < 1 || nargs > 3) {
+        PyErr_Format(PyExc_TypeError, "throw() takes 1 to 3 arguments (%zd given)", nargs);
+        return NULL;
+    }
+    PyObject *type = args[0];
+    PyObject *value = nargs > 1 && args[1] != Py_None ? args[1] : NULL;
+    PyObject *exc;
+    if (value != NULL && PyExceptionInstance_Check(value)) {
+        exc = Py_NewRef(value);
+    }
+    else if (PyExceptionClass_Check(type)) {
+        exc = value == NULL ? PyObject_CallNoArgs(type) : PyObject_CallOneArg(type, value);
+    }
+    else {
+        exc = Py_NewRef(type);
+    }
+    if (exc != NULL && !PyExceptionInstance_Check(exc)) {
+        PyErr_Format(PyExc_TypeError, "throw() takes an exception, not %R", exc);
+        Py_CLEAR(exc);
+    }
+    if (exc != NULL && nargs == 3 && args[2] != Py_None && PyException_SetTraceback(exc, args[2]) < 0) {
+        Py_CLEAR(exc);
+    }
+    return exc;
+}
+
+/* Raise `exc`, which is owned, out of `await turn`. */
+static void
+turn_throw_lock_held(Turn *self, PyObject *exc)
+{
+    Py_INCREF(self);
+    turn_leave_queue_lock_held(self);
+    turn_close_coro(self);
+    PyErr_SetRaisedException(exc);
+    turn_unwind_lock_held(self);
+    Py_DECREF(self);
+}
+
+static PyObject *
+Turn_throw(PyObject *op, PyObject *const *args, Py_ssize_t nargs)
+{
+    PyObject *exc = thrown_exception(args, nargs);
+    if (exc == NULL) {
+        return NULL;
+    }
+    Py_BEGIN_CRITICAL_SECTION(TURN(op)->group);
+    turn_throw_lock_held(TURN(op), exc);
+    Py_END_CRITICAL_SECTION();
+    return NULL;
+}
+
+/* run_turn() is being closed around us: by its finalizer, or by somebody who got hold of it.  The place in the queue
+   stays, so that the Task gets its step, and with it the error that a closed coroutine raises. */
+static int
+turn_closed_lock_held(Turn *self)
+{
+    turn_close_coro(self);
+    if (!self->quiet) {
+        return 0;
+    }
+    self->quiet = 0;
+    if (TaskSet_tag(&self->group->tasks, self->task) < 0) {
+        return 0;
+    }
+    PyObject *task = Py_NewRef((PyObject *)self->task);
+    int rc = add_done_callback(self->group, task, (PyObject *)self, NULL);
+    Py_DECREF(task);
+    return rc;
+}
+
+static PyObject *
+Turn_close(PyObject *op, PyObject *Py_UNUSED(ignored))
+{
+    int rc;
+    Py_BEGIN_CRITICAL_SECTION(TURN(op)->group);
+    rc = turn_closed_lock_held(TURN(op));
+    Py_END_CRITICAL_SECTION();
+    if (rc < 0) {
+        return NULL;
+    }
+    Py_RETURN_NONE;
+}
+
+static PyObject *
+Turn_end(PyObject *op, PyObject *Py_UNUSED(ignored))
+{
+    int rc;
+    Py_BEGIN_CRITICAL_SECTION(TURN(op)->group);
+    rc = TURN(op)->state == TURN_RUNNING ? turn_end_lock_held(TURN(op)) : 0;
+    Py_END_CRITICAL_SECTION();
+    if (rc < 0) {
+        return NULL;
+    }
+    Py_RETURN_NONE;
+}
+
+static PyObject *
+Turn_fail(PyObject *op, PyObject *Py_UNUSED(ignored))
+{
+    int rc;
+    Py_BEGIN_CRITICAL_SECTION(TURN(op)->group);
+    rc = TURN(op)->state == TURN_RUNNING ? turn_fail_lock_held(TURN(op)) : 0;
+    Py_END_CRITICAL_SECTION();
+    if (rc < 0) {
+        return NULL;
+    }
+    Py_RETURN_NONE;
+}
+
+/* A turn as its Task's done callback: clean up after a Task that never awaited it, then what every task's end brings,
+   then pass the slot on. */
+static int
+turn_task_done_lock_held(Turn *self, PyObject *task)
+{
+    TaskGroup *group = self->group;
+    ASSERT_LOCKED(group);
+    if (self->state != TURN_ENDED) {
+        turn_leave_queue_lock_held(self);
+        turn_set_state_lock_held(self, TURN_ENDED);
+        turn_close_coro(self);
+    }
+    PyObject *callback = group->done_is_ours ? NULL : Py_XNewRef(group->done);
+    int rc;
+    if (callback != NULL) {
+        PyObject *result = PyObject_CallOneArg(callback, task);
+        rc = result == NULL ? -1 : 0;
+        Py_XDECREF(result);
+        Py_DECREF(callback);
+    }
+    else {
+        rc = task_done_lock_held(group, task);
+    }
+    PyObject *exc = PyErr_GetRaisedException();
+    if (turn_release_lock_held(self) < 0) {
+        rc = -1;
+    }
+    restore_first_error(exc, task);
+    return rc;
+}
+
+static PyObject *
+Turn_call(PyObject *op, PyObject *args, PyObject *kwargs)
+{
+    PyObject *task;
+    if ((kwargs != NULL && PyDict_GET_SIZE(kwargs) != 0) || !PyArg_UnpackTuple(args, "turn", 1, 1, &task)) {
+        if (!PyErr_Occurred()) {
+            PyErr_SetString(PyExc_TypeError, "turn() takes no keyword arguments");
+        }
+        return NULL;
+    }
+    int rc;
+    Py_BEGIN_CRITICAL_SECTION(TURN(op)->group);
+    Py_INCREF(op);
+    rc = turn_task_done_lock_held(TURN(op), task);
+    Py_DECREF(op);
+    Py_END_CRITICAL_SECTION();
+    if (rc < 0) {
+        return NULL;
+    }
+    Py_RETURN_NONE;
+}
+
+static int
+turn_cancel_lock_held(Turn *self, PyObject *message)
+{
+    if (self->state != TURN_QUEUED && self->state != TURN_GRANTED) {
+        return 0;
+    }
+    Py_INCREF(self);
+    turn_leave_queue_lock_held(self);
+    turn_set_state_lock_held(self, TURN_CANCELLED);
+    Py_XSETREF(self->message, Py_XNewRef(message));
+    int rc = turn_release_lock_held(self);
+    // Without a waker its Task has not parked yet; its first step will find the turn cancelled.
+    if (rc == 0 && self->waker != NULL) {
+        rc = turn_wake_lock_held(self);
+    }
+    turn_close_coro(self);
+    Py_DECREF(self);
+    return rc < 0 ? -1 : 1;
+}
+
+/* One optional argument, by position or by name, for the two methods that a Task calls with it. */
+static int
+one_argument(const char *function, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames, PyObject *name,
+             Py_ssize_t skip, PyObject **value)
+{
+    *value = nargs > skip ? args[skip] : NULL;
+    Py_ssize_t nkw = kwnames == NULL ? 0 : PyTuple_GET_SIZE(kwnames);
+    if (nkw == 1 && nargs == skip && PyUnicode_Compare(PyTuple_GET_ITEM(kwnames, 0), name) == 0) {
+        *value = args[skip];
+    }
+    else if (nkw != 0 || nargs < skip || nargs > skip + 1) {
+        PyErr_Format(PyExc_TypeError, "%s() takes one optional argument, %U", function, name);
+        return -1;
+    }
+    return 0;
+}
+
+static PyObject *
+Turn_cancel(PyObject *op, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
+{
+    PyObject *message;
+    if (one_argument("cancel", args, nargs, kwnames, TURN(op)->group->state->str_msg, 0, &message) < 0) {
+        return NULL;
+    }
+    int rc;
+    Py_BEGIN_CRITICAL_SECTION(TURN(op)->group);
+    rc = turn_cancel_lock_held(TURN(op), message);
+    Py_END_CRITICAL_SECTION();
+    return rc < 0 ? NULL : PyBool_FromLong(rc);
+}
+
+static int
+turn_add_waker_lock_held(Turn *self, PyObject *waker, PyObject *context)
+{
+    if (self->waker != NULL) {
+        PyErr_SetString(PyExc_RuntimeError, "a turn has one task");
+        return -1;
+    }
+    self->waker = Py_NewRef(waker);
+    self->waker_context = context == Py_None ? NULL : Py_XNewRef(context);
+    // Granted or cancelled between `await turn` and here (by a hook of somebody's): nobody else will wake it.
+    return self->state == TURN_QUEUED ? 0 : turn_wake_lock_held(self);
+}
+
+static PyObject *
+Turn_add_done_callback(PyObject *op, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
+{
+    PyObject *context;
+    if (one_argument("add_done_callback", args, nargs, kwnames, TURN(op)->group->state->str_context, 1, &context) < 0) {
+        return NULL;
+    }
+    int rc;
+    Py_BEGIN_CRITICAL_SECTION(TURN(op)->group);
+    rc = turn_add_waker_lock_held(TURN(op), args[0], context);
+    Py_END_CRITICAL_SECTION();
+    if (rc < 0) {
+        return NULL;
+    }
+    Py_RETURN_NONE;
+}
+
+static PyObject *
+Turn_result(PyObject *op, PyObject *Py_UNUSED(ignored))
+{
+    Turn *self = TURN(op);
+    if (self->state == TURN_CANCELLED) {
+        turn_raise_cancelled(self);
+        return NULL;
+    }
+    if (self->state == TURN_QUEUED) {
+        PyErr_SetString(self->group->state->InvalidStateError, "Result is not set.");
+        return NULL;
+    }
+    Py_RETURN_NONE;
+}
+
+static PyObject *
+Turn_get_loop(PyObject *op, PyObject *Py_UNUSED(ignored))
+{
+    PyObject *loop = TURN(op)->group->loop;
+    return Py_NewRef(loop == NULL ? Py_None : loop);
+}
+
+static PyObject *
+Turn_get_blocking(PyObject *op, void *Py_UNUSED(closure))
+{
+    return PyBool_FromLong(TURN(op)->blocking);
+}
+
+static int
+Turn_set_blocking(PyObject *op, PyObject *value, void *Py_UNUSED(closure))
+{
+    int rc = value == NULL ? 0 : PyObject_IsTrue(value);
+    if (rc >= 0) {
+        TURN(op)->blocking = (unsigned)rc;
+    }
+    return rc < 0 ? -1 : 0;
+}
+
+static PyObject *
+Turn_repr(PyObject *op)
+{
+    static const char *const names[] = {"call", "queued", "granted", "running", "cancelled", "ended"};
+    return PyUnicode_FromFormat("<turn %s>", names[TURN(op)->state]);
+}
+
+static int
+Turn_traverse(PyObject *op, visitproc visit, void *arg)
+{
+    Turn *self = TURN(op);
+    Py_VISIT(Py_TYPE(op));
+    Py_VISIT(self->group);
+    Py_VISIT(self->coro);
+    Py_VISIT(self->waker);
+    Py_VISIT(self->waker_context);
+    Py_VISIT(self->message);
+    return 0;
+}
+
+/* The group stays until the turn goes: its methods count on it, and the group clears its own side. */
+static int
+Turn_clear(PyObject *op)
+{
+    Turn *self = TURN(op);
+    Py_CLEAR(self->coro);
+    Py_CLEAR(self->waker);
+    Py_CLEAR(self->waker_context);
+    Py_CLEAR(self->message);
+    return 0;
+}
+
+/* A coroutine that never got its turn is closed, not warned about. */
+static void
+Turn_finalize(PyObject *op)
+{
+    Turn *self = TURN(op);
+    if (self->coro != NULL && PyCoro_CheckExact(self->coro)) {
+        PyObject *exc = PyErr_GetRaisedException();
+        PyObject *coro = self->coro;
+        self->coro = NULL;
+        // Not by way of the module state, which may be gone at shutdown.
+        PyObject *result = PyObject_CallMethod(coro, "close", NULL);
+        if (result == NULL) {
+            report_unraisable(coro);
+        }
+        Py_XDECREF(result);
+        Py_DECREF(coro);
+        PyErr_SetRaisedException(exc);
+    }
+}
+
+static void
+Turn_dealloc(PyObject *op)
+{
+    PyTypeObject *type = Py_TYPE(op);
+    if (PyObject_CallFinalizerFromDealloc(op) < 0) {
+        return;
+    }
+    PyObject_GC_UnTrack(op);
+    assert(TURN(op)->link.next == NULL);
+    Turn_clear(op);
+    Py_CLEAR(TURN(op)->group);
+    type->tp_free(op);
+    Py_DECREF(type);
+}
+
+static PyMethodDef Turn_methods[] = {
+    {"send", Turn_send, METH_O, NULL},
+    {"throw", (PyCFunction)(void (*)(void))Turn_throw, METH_FASTCALL, NULL},
+    {"close", Turn_close, METH_NOARGS, NULL},
+    {"end", Turn_end, METH_NOARGS, PyDoc_STR("The coroutine returned, or was cancelled.")},
+    {"fail", Turn_fail, METH_NOARGS, PyDoc_STR("The coroutine raised.")},
+    {"cancel", (PyCFunction)(void (*)(void))Turn_cancel, METH_FASTCALL | METH_KEYWORDS, NULL},
+    {"add_done_callback", (PyCFunction)(void (*)(void))Turn_add_done_callback, METH_FASTCALL | METH_KEYWORDS, NULL},
+    {"result", Turn_result, METH_NOARGS, NULL},
+    {"get_loop", Turn_get_loop, METH_NOARGS, NULL},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyGetSetDef Turn_getset[] = {
+    {"_asyncio_future_blocking", Turn_get_blocking, Turn_set_blocking, NULL, NULL},
+    {NULL, NULL, NULL, NULL, NULL},
+};
+
+static PyType_Slot Turn_slots[] = {
+    {Py_tp_doc, (void *)PyDoc_STR("A place in a group's queue; awaiting it gives the caller's coroutine. Internal.")},
+    {Py_tp_dealloc, Turn_dealloc},
+    {Py_tp_traverse, Turn_traverse},
+    {Py_tp_clear, Turn_clear},
+    {Py_tp_finalize, Turn_finalize},
+    {Py_tp_repr, Turn_repr},
+    {Py_tp_call, Turn_call},
+    {Py_tp_iter, PyObject_SelfIter},
+    {Py_tp_iternext, Turn_iternext},
+    {Py_am_await, PyObject_SelfIter},
+    {Py_am_send, Turn_am_send},
+    {Py_tp_methods, Turn_methods},
+    {Py_tp_getset, Turn_getset},
+    {0, NULL},
+};
+
+static PyType_Spec Turn_spec = {
+    .name = "quattro._quattro._Turn",
+    .basicsize = sizeof(Turn),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_IMMUTABLETYPE | Py_TPFLAGS_DISALLOW_INSTANTIATION,
+    .slots = Turn_slots,
+};
+
+
+/* --- The queue: granting slots, and waking those who got one ------------------------------------------------------ */
+
+/* Let one handle wake all that is on the wake list by the next pass of the loop. */
+static int
+schedule_wake_lock_held(TaskGroup *self)
+{
+    ASSERT_LOCKED(self);
+    if (self->wake_scheduled || self->wake == NULL || self->loop == NULL) {
+        return 0;
+    }
+    self->wake_scheduled = 1;
+    PyObject *loop = Py_NewRef(self->loop);
+    PyObject *wake = Py_NewRef(self->wake);
+    PyObject *handle = PyObject_CallMethodOneArg(loop, self->state->str_call_soon, wake);
+    Py_DECREF(loop);
+    Py_DECREF(wake);
+    if (handle == NULL) {
+        self->wake_scheduled = 0;
+        return -1;
+    }
+    Py_DECREF(handle);
+    return 0;
+}
+
+/* Move turns from the queue to the free slots, and to the wake list. */
+static int
+grant_lock_held(TaskGroup *self)
+{
+    ASSERT_LOCKED(self);
+    int rc = 0;
+    while (!self->aborting && self->slots < self->limit && !Link_is_empty(&self->queue)) {
+        Turn *turn = TURN_OF(self->queue.next);
+        Link_remove(&turn->link);   // the list's reference is ours now
+        self->queued--;
+        turn->state = TURN_GRANTED;
+        turn->slot = 1;
+        self->slots++;
+        self->starting++;
+        if (turn->waker != NULL) {
+            Link_append(&self->wake_list, &turn->link);
+            continue;
+        }
+        // Its Task has yet to take its first step.  If that is going to be a cancellation, the slot would idle.
+        PyObject *task = NULL;
+        int must_cancel = 0;
+        if (TaskSet_tag(&self->tasks, turn->task) >= 0) {
+            task = Py_NewRef((PyObject *)turn->task);
+            must_cancel = attr_is_true(task, self->state->str__must_cancel);
+        }
+        if (must_cancel < 0) {
+            rc = -1;
+        }
+        else if (must_cancel && turn->state == TURN_GRANTED) {
+            turn_set_state_lock_held(turn, TURN_CANCELLED);
+            turn->slot = 0;
+            self->slots--;
+            turn_close_coro(turn);
+        }
+        Py_XDECREF(task);
+        Py_DECREF(turn);
+        if (rc < 0) {
+            break;
+        }
+    }
+    if (!Link_is_empty(&self->wake_list)) {
+        PyObject *exc = PyErr_GetRaisedException();
+        if (schedule_wake_lock_held(self) < 0) {
+            rc = -1;
+        }
+        restore_first_error(exc, (PyObject *)self);
+    }
+    return rc;
+}
+
+/* A slot comes back. */
+static int
+release_lock_held(TaskGroup *self)
+{
+    ASSERT_LOCKED(self);
+    assert(self->slots > 0);
+    self->slots--;
+    return grant_lock_held(self);
+}
+
+/* Let the Tasks of the turns that are on the wake list now take their next step, each in its own context.  Turns that
+   join the list meanwhile have a handle of their own coming. */
+static int
+wake_lock_held(TaskGroup *self)
+{
+    ASSERT_LOCKED(self);
+    size_t count = 0;
+    for (Link *link = self->wake_list.next; link != &self->wake_list; link = link->next) {
+        count++;
+    }
+    int rc = 0;
+    while (rc == 0 && count-- > 0 && !Link_is_empty(&self->wake_list)) {
+        Turn *turn = TURN_OF(self->wake_list.next);
+        Link_remove(&turn->link);   // the list's reference is ours now
+        PyObject *waker = turn->waker;
+        PyObject *context = turn->waker_context;
+        turn->waker = turn->waker_context = NULL;
+        if (waker != NULL && (context == NULL || PyContext_Enter(context) == 0)) {
+            PyObject *result = PyObject_CallOneArg(waker, (PyObject *)turn);
+            rc = result == NULL ? -1 : 0;
+            Py_XDECREF(result);
+            PyObject *exc = PyErr_GetRaisedException();
+            if (context != NULL && PyContext_Exit(context) < 0) {
+                rc = -1;
+            }
+            restore_first_error(exc, waker);
+        }
+        else if (waker != NULL) {
+            rc = -1;
+        }
+        Py_XDECREF(waker);
+        Py_XDECREF(context);
+        Py_DECREF(turn);
+    }
+    if (rc < 0 && !Link_is_empty(&self->wake_list)) {
+        // KeyboardInterrupt, say: the others are not lost.
+        PyObject *exc = PyErr_GetRaisedException();
+        schedule_wake_lock_held(self);
+        restore_first_error(exc, (PyObject *)self);
+    }
+    return rc;
+}
+
+static PyObject *
+TaskGroup_wake(PyObject *op, PyObject *Py_UNUSED(ignored))
+{
+    int rc;
+    Py_BEGIN_CRITICAL_SECTION(op);
+    GROUP(op)->wake_scheduled = 0;
+    rc = wake_lock_held(GROUP(op));
+    Py_END_CRITICAL_SECTION();
+    if (rc < 0) {
+        return NULL;
+    }
+    Py_RETURN_NONE;
+}
+
+static PyMethodDef TaskGroup_wake_def = {"_wake", TaskGroup_wake, METH_NOARGS, NULL};
+
+/* Have all that got a slot without queueing taken their first step?  The loop runs first steps in the order in which
+   their tasks were made, so that it is enough to look at the newest. */
+static int
+newest_has_started_lock_held(TaskGroup *self)
+{
+    PyObject *coro = Py_XNewRef(self->newest);
+    if (coro == NULL) {
+        return 1;
+    }
+    int started = coroutine_has_started(self->state, coro);
+    if (started > 0 && self->newest == coro) {
+        Py_CLEAR(self->newest);
+    }
+    Py_DECREF(coro);
+    return started;
+}
+
+/* A done callback gives a slot back.  It runs one pass after its task ended, which is when the head of the queue is
+   due; so it is started right here, unless somebody before it has still to move. */
+static int
+release_and_start_lock_held(TaskGroup *self)
+{
+    ASSERT_LOCKED(self);
+    assert(self->slots > 0);
+    self->slots--;
+    if (self->wake_scheduled || Link_is_empty(&self->queue) || self->starting > 0) {
+        return grant_lock_held(self);
+    }
+    int now = newest_has_started_lock_held(self);
+    if (now > 0 && self->loop != NULL) {
+        PyObject *current = PyObject_CallMethodOneArg(self->state->tasks, self->state->str_current_task, self->loop);
+        now = current == NULL ? -1 : current == Py_None;
+        Py_XDECREF(current);
+    }
+    if (now <= 0 || self->wake_scheduled) {
+        PyObject *exc = PyErr_GetRaisedException();
+        int rc = grant_lock_held(self);
+        restore_first_error(exc, (PyObject *)self);
+        return now < 0 ? -1 : rc;
+    }
+    self->wake_scheduled = 1;       // as if a handle were coming: it is us
+    int rc = grant_lock_held(self);
+    self->wake_scheduled = 0;
+    return rc < 0 ? rc : wake_lock_held(self);
+}
+
+
+/* --- Errors, and the abort ---------------------------------------------------------------------------------------- */
+
+/* loop.call_exception_handler({"message": ..., "exception": ..., "task": ...}) */
+static int
+report_to_loop(TaskGroup *self, PyObject *message, PyObject *exc, PyObject *task)
+{
+    quattro_state *state = self->state;
+    PyObject *context = message == NULL ? NULL : PyDict_New();
+    PyObject *loop = Py_NewRef(self->loop);
+    PyObject *result = NULL;
+    if (context != NULL
+        && PyDict_SetItem(context, state->str_message, message) == 0
+        && PyDict_SetItem(context, state->str_exception, exc) == 0
+        && (task == NULL || PyDict_SetItem(context, state->str_task, task) == 0))
+    {
+        result = PyObject_CallMethodOneArg(loop, state->str_call_exception_handler, context);
+    }
+    Py_DECREF(loop);
+    Py_XDECREF(context);
+    Py_XDECREF(message);
+    Py_XDECREF(result);
+    return result == NULL ? -1 : 0;
+}
+
+static int
+append_error(TaskGroup *self, PyObject *exc)
+{
+    if (self->errors == NULL) {
+        self->errors = PyList_New(0);
+        if (self->errors == NULL) {
+            return -1;
+        }
+    }
+    return PyList_Append(self->errors, exc);
+}
+
+/* self._abort(), which a subclass may override. */
+static int
+call_abort(TaskGroup *self)
+{
+    return call_method((PyObject *)self, self->state->str__abort);
+}
+
+/* Cancel those tasks of a kind (or all, -1) that the group has not cancelled yet, once each.  One that has been
+   cancelled by somebody else is left to its clean-up if `gently`.  All are tried; the first error is raised. */
+static int
+cancel_tasks_lock_held(TaskGroup *self, int kind, int gently)
+{
+    ASSERT_LOCKED(self);
+    quattro_state *state = self->state;
+    PyObject *first = NULL;
+    size_t at;
+    do {
+        at = 0;
+        size_t found = 0;
+        PyObject *task;
+        while ((task = TaskSet_mark_next(&self->tasks, &at, kind)) != NULL) {
+            found++;
+            long cancelling = gently ? task_cancelling(state, task) : 0;
+            int rc = cancelling < 0 ? -1 : cancelling > 0 ? 0 : call_method(task, state->str_cancel);
+            Py_DECREF(task);
+            if (rc < 0) {
+                PyObject *exc = PyErr_GetRaisedException();
+                if (first == NULL) {
+                    first = exc;
+                }
+                else {
+                    PyErr_SetRaisedException(exc);
+                    report_unraisable((PyObject *)self);
+                }
+            }
+        }
+        if (found == 0) {
+            break;
+        }
+    } while (1);
+    if (first != NULL) {
+        PyErr_SetRaisedException(first);
+        return -1;
+    }
+    return 0;
+}
+
+/* Whatever is still queued (its Task has yet to take the step that the cancellation will be) runs no line. */
+static void
+drain_queue_lock_held(TaskGroup *self)
+{
+    ASSERT_LOCKED(self);
+    while (!Link_is_empty(&self->queue)) {
+        Turn *turn = TURN_OF(self->queue.next);
+        Py_INCREF(turn);
+        turn_leave_queue_lock_held(turn);
+        turn->state = TURN_CANCELLED;
+        if (turn->waker != NULL && turn_wake_lock_held(turn) < 0) {
+            report_unraisable((PyObject *)self);
+        }
+        turn_close_coro(turn);
+        Py_DECREF(turn);
+    }
+}
+
+static int
+abort_lock_held(TaskGroup *self)
+{
+    ASSERT_LOCKED(self);
+    self->aborting = 1;
+    int rc = cancel_tasks_lock_held(self, -1, 0);
+    PyObject *exc = PyErr_GetRaisedException();
+    drain_queue_lock_held(self);
+    PyErr_SetRaisedException(exc);
+    return rc;
+}
+
+/* The body and the last foreground task have ended: so do the background tasks now. */
+static int
+stop_background_lock_held(TaskGroup *self)
+{
+    if (!self->exiting || self->stopping || self->aborting || self->finished
+        || self->background == 0 || self->tasks.used != self->background)
+    {
+        return 0;
+    }
+    self->stopping = 1;
+    return cancel_tasks_lock_held(self, KIND_BACKGROUND, 1);
+}
+
+/* Wake the exit when nothing is left to wait for. */
+static int
+wake_parent_lock_held(TaskGroup *self)
+{
+    if (self->tasks.used != 0 || self->waiter == NULL) {
+        return 0;
+    }
+    quattro_state *state = self->state;
+    PyObject *waiter = Py_NewRef(self->waiter);
+    int rc = call_is_true(waiter, state->str_done);
+    if (rc == 0) {
+        PyObject *result = PyObject_CallMethodOneArg(waiter, state->str_set_result, Py_None);
+        rc = result == NULL ? -1 : 0;
+        Py_XDECREF(result);
+    }
+    Py_DECREF(waiter);
+    return rc < 0 ? -1 : 0;
+}
+
+/* What a task's error does to the group (asyncio's _on_task_done from `if task.cancelled()` on). */
+static int
+take_error_lock_held(TaskGroup *self, PyObject *task)
+{
+    quattro_state *state = self->state;
+    int rc = call_is_true(task, state->str_cancelled);
+    if (rc != 0) {
+        return rc < 0 ? -1 : 0;
+    }
+    PyObject *exc = PyObject_CallMethodNoArgs(task, state->str_exception);
+    if (exc == NULL || exc == Py_None) {
+        Py_XDECREF(exc);
+        return exc == NULL ? -1 : 0;
+    }
+    PyObject *parent = Py_XNewRef(self->parent);
+    if (parent != NULL) {
+        rc = append_error(self, exc);
+        if (is_base_error(exc) && self->base_error == NULL) {
+            self->base_error = Py_NewRef(exc);
+        }
+    }
+    int parent_done = parent == NULL ? 1 : call_is_true(parent, state->str_done);
+    if (parent_done > 0) {
+        PyObject *message = PyUnicode_FromFormat(
+            "Task %R has errored out but its parent task %R is already completed",
+            task, parent == NULL ? Py_None : parent);
+        rc = report_to_loop(self, message, exc, task);
+    }
+    else if (parent_done < 0) {
+        rc = -1;
+    }
+    else if (!self->aborting && !self->parent_cancel_requested) {
+        // The parent is cancelled to get it out of the body, and uncancelled in __aexit__().
+        rc = call_abort(self) < 0 ? -1 : rc;
+        PyObject *first = PyErr_GetRaisedException();
+        self->parent_cancel_requested = 1;
+        rc = call_method(parent, state->str_cancel) < 0 ? -1 : rc;
+        restore_first_error(first, parent);
+    }
+    Py_XDECREF(parent);
+    Py_DECREF(exc);
+    return rc;
+}
+
+static int
+discard_awaited_by(TaskGroup *self, PyObject *task)
+{
+    if (self->state->discard_awaited_by == NULL || self->parent == NULL) {
+        return 0;
+    }
+    PyObject *args[] = {task, Py_NewRef(self->parent)};
+    PyObject *result = PyObject_Vectorcall(self->state->discard_awaited_by, args, 2, NULL);
+    Py_DECREF(args[1]);
+    Py_XDECREF(result);
+    return result == NULL ? -1 : 0;
+}
+
+/* Every step of what a task's end brings is taken, whichever fails; the first error is raised. */
+#define STEP(call) \
+    do { \
+        PyObject *exc_ = PyErr_GetRaisedException(); \
+        if ((call) < 0) { \
+            rc = -1; \
+        } \
+        restore_first_error(exc_, task); \
+    } while (0)
+
+static int
+task_done_lock_held(TaskGroup *self, PyObject *task)
+{
+    ASSERT_LOCKED(self);
+    int rc = 0;
+    int tag = TaskSet_take(&self->tasks, task);
+    int kind = tag < 0 ? KIND_PLAIN : tag & KIND_MASK;
+    if (kind == KIND_BACKGROUND) {
+        self->background--;
+    }
+    STEP(discard_awaited_by(self, task));
+    STEP(wake_parent_lock_held(self));
+    STEP(take_error_lock_held(self, task));
+    if (kind == KIND_SLOT) {
+        STEP(release_and_start_lock_held(self));
+    }
+    STEP(stop_background_lock_held(self));
+    if (tag >= 0) {
+        Py_DECREF(task);        // the set's
+    }
+    return rc;
+}
+
+/* A quiet task is about to end without an error. */
+static int
+leave_lock_held(TaskGroup *self, const void *key)
+{
+    ASSERT_LOCKED(self);
+    int tag = TaskSet_tag(&self->tasks, key);
+    if (tag < 0) {
+        return 0;
+    }
+    PyObject *task = Py_NewRef((PyObject *)key);
+    int rc = 0;
+    if (self->tasks.used - self->background > 1 || self->done == NULL) {
+        TaskSet_take(&self->tasks, task);
+        Py_DECREF(task);
+        rc = discard_awaited_by(self, task);
+    }
+    else {
+        // The parent waits for this one: its own done callbacks come before ours, and so before the parent.
+        rc = add_done_callback(self, task, self->done, callback_context(self, KIND_PLAIN));
+    }
+    Py_DECREF(task);
+    return rc;
+}
+
+
+/* --- Making tasks ------------------------------------------------------------------------------------------------- */
+
+/* A call of create_task() or create_background_task(), its keywords apart from `coro` as they came. */
+typedef struct {
+    PyObject *coro;
+    PyObject *const *values;
+    PyObject *kwnames;          // NULL or a tuple
+} Call;
+
+/* How much of loop.create_task() may be left out. */
+typedef enum {
+    LOOP_UNKNOWN,               // nothing: somebody's hook
+    LOOP_STOCK,                 // asyncio's or uvloop's own, unpatched; but with a task factory, or another Task class
+    LOOP_STOCK_EAGER,           // the factory is asyncio.eager_task_factory
+    LOOP_STOCK_DEBUG,           // no factory, but debug mode
+    LOOP_FAST,                  // it would do nothing but asyncio.Task(coro, loop=loop, ...)
+} LoopKind;
+
+/* uvloop.loop.Loop is a static type, which nobody can patch: a method found there under the name is uvloop's own. */
+static int
+is_uvloop_method(PyObject *loop, PyObject *method)
+{
+    if (!PyCFunction_Check(method) || PyCFunction_GET_SELF(method) != loop
+        || strcmp(((PyCFunctionObject *)method)->m_ml->ml_name, "create_task") != 0)
+    {
+        return 0;
+    }
+    for (PyTypeObject *type = Py_TYPE(loop); type != NULL; type = type->tp_base) {
+        if (!(type->tp_flags & Py_TPFLAGS_HEAPTYPE)) {
+            return strcmp(type->tp_name, "uvloop.loop.Loop") == 0;
+        }
+    }
+    return 0;
+}
+
+/* The one place that decides whether a hook could be skipped; -1 on error.  Asked for every task, because tools patch
+   the class or the instance at any time. */
+static int
+loop_kind(quattro_state *state, PyObject *loop)
+{
+    PyObject *method = PyObject_GetAttr(loop, state->str_create_task);
+    if (method == NULL) {
+        return -1;
+    }
+    int is_asyncio = 0, is_uvloop = 0;
+    if (PyMethod_Check(method)) {
+        PyObject *function = PyMethod_GET_FUNCTION(method);
+        is_asyncio = PyMethod_GET_SELF(method) == loop && function == state->stock_create_task
+                     && PyFunction_GET_CODE(function) == state->stock_code
+                     && (((PyFunctionObject *)function)->func_dict == NULL
+                         || PyDict_GET_SIZE(((PyFunctionObject *)function)->func_dict) == 0);
+    }
+    else {
+        is_uvloop = is_uvloop_method(loop, method);
+    }
+    Py_DECREF(method);
+    if (!is_asyncio && !is_uvloop) {
+        return LOOP_UNKNOWN;
+    }
+    PyObject *factory;
+    if (is_asyncio) {
+        factory = PyObject_GetAttr(loop, state->str__task_factory);
+    }
+    else {
+        factory = PyObject_CallMethodNoArgs(loop, state->str_get_task_factory);
+    }
+    if (factory == NULL) {
+        return -1;
+    }
+    int kind = LOOP_FAST;
+    if (factory != Py_None) {
+        kind = is_asyncio && factory == state->eager_task_factory ? LOOP_STOCK_EAGER : LOOP_STOCK;
+    }
+    Py_DECREF(factory);
+    if (kind != LOOP_FAST) {
+        return kind;
+    }
+    int debug = is_asyncio ? attr_is_true(loop, state->str__debug) : call_is_true(loop, state->str_get_debug);
+    if (debug < 0) {
+        return -1;
+    }
+    PyObject *task_type;
+    if (PyDict_GetItemRef(PyModule_GetDict(state->tasks), state->str_Task, &task_type) < 0) {
+        return -1;
+    }
+    Py_XDECREF(task_type);
+    return task_type != state->CTask ? LOOP_STOCK : debug ? LOOP_STOCK_DEBUG : LOOP_FAST;
+}
+
+/* Is this keyword among the caller's? */
+static int
+call_has(const Call *call, PyObject *name)
+{
+    Py_ssize_t n = call->kwnames == NULL ? 0 : PyTuple_GET_SIZE(call->kwnames);
+    for (Py_ssize_t i = 0; i < n; i++) {
+        PyObject *kwname = PyTuple_GET_ITEM(call->kwnames, i);
+        if (kwname == name || PyUnicode_Compare(kwname, name) == 0) {
+            return 1;
+        }
+    }
+    return 0;
+}
+
+/* Does the caller give no keyword but those that asyncio.Task() has? */
+static int
+call_is_plain(quattro_state *state, const Call *call)
+{
+    Py_ssize_t known = call_has(call, state->str_name) + call_has(call, state->str_context)
+                       + (TASK_TAKES_EAGER_START && call_has(call, state->str_eager_start));
+    return call->kwnames == NULL || known == PyTuple_GET_SIZE(call->kwnames);
+}
+
+/* asyncio.Task(coro, loop=loop, **keywords), eagerly if `eager`. */
+static PyObject *
+make_task_directly(TaskGroup *self, const Call *call, int eager)
+{
+    quattro_state *state = self->state;
+    PyObject **cache = eager ? &self->eager_kwargs : &self->kwargs;
+    if (*cache == NULL) {
+        PyObject *dict = PyDict_New();
+        if (dict == NULL || PyDict_SetItem(dict, state->str_loop, self->loop) < 0
+            || (eager && PyDict_SetItem(dict, state->str_eager_start, Py_True) < 0))
+        {
+            Py_XDECREF(dict);
+            return NULL;
+        }
+        Py_XSETREF(*cache, dict);
+    }
+    PyObject *kwargs = Py_NewRef(*cache);
+    if (call->kwnames != NULL && PyTuple_GET_SIZE(call->kwnames) > 0) {
+        Py_SETREF(kwargs, PyDict_Copy(kwargs));
+        for (Py_ssize_t i = 0; kwargs != NULL && i < PyTuple_GET_SIZE(call->kwnames); i++) {
+            PyObject *name = PyTuple_GET_ITEM(call->kwnames, i);
+            if (eager && PyUnicode_Compare(name, state->str_eager_start) == 0) {
+                continue;
+            }
+            if (PyDict_SetItem(kwargs, name, call->values[i]) < 0) {
+                Py_CLEAR(kwargs);
+            }
+        }
+    }
+    PyObject *args = kwargs == NULL ? NULL : PyTuple_Pack(1, call->coro);
+    PyObject *task = args == NULL ? NULL : PyObject_Call(state->CTask, args, kwargs);
+    Py_XDECREF(args);
+    Py_XDECREF(kwargs);
+    return task;
+}
+
+/* callable(first, coro, **keywords) with the caller's keywords, which follow in `values`. */
+static PyObject *
+call_with_keywords(PyObject *callable, PyObject *first, const Call *call)
+{
+    PyObject *stack[8];
+    Py_ssize_t nkw = call->kwnames == NULL ? 0 : PyTuple_GET_SIZE(call->kwnames);
+    PyObject **args = nkw + 2 <= 8 ? stack : PyMem_New(PyObject *, nkw + 2);
+    if (args == NULL) {
+        return PyErr_NoMemory();
+    }
+    args[0] = first;
+    args[1] = call->coro;
+    for (Py_ssize_t i = 0; i < nkw; i++) {
+        args[2 + i] = call->values[i];
+    }
+    PyObject *result;
+    if (PyUnicode_Check(callable)) {
+        result = PyObject_VectorcallMethod(callable, args, 2, call->kwnames);
+    }
+    else {
+        result = PyObject_Vectorcall(callable, args, 2, call->kwnames);
+    }
+    if (args != stack) {
+        PyMem_Free(args);
+    }
+    return result;
+}
+
+/* A task as loop.create_task() makes it; `eager` asks for a start within the call where that can't be seen. */
+static PyObject *
+make_task(TaskGroup *self, const Call *call, LoopKind kind, int eager)
+{
+    quattro_state *state = self->state;
+    if (call_is_plain(state, call)) {
+        if (kind == LOOP_FAST) {
+            return make_task_directly(self, call, eager);
+        }
+        if (!LOOP_PASSES_KEYWORDS && kind == LOOP_STOCK_DEBUG && call_has(call, state->str_eager_start)) {
+            // The loop refuses a keyword that the task has.
+            return make_task_directly(self, call, 0);
+        }
+        if (!LOOP_PASSES_KEYWORDS && kind == LOOP_STOCK_EAGER && !call_has(call, state->str_eager_start)) {
+            // The loop would set the name when the task has already run (CPython issue 128550's neighbourhood).
+            PyObject *factory = Py_NewRef(state->eager_task_factory);
+            PyObject *loop = Py_NewRef(self->loop);
+            PyObject *task = call_with_keywords(factory, loop, call);
+            Py_DECREF(loop);
+            Py_DECREF(factory);
+            return task;
+        }
+    }
+    PyObject *loop = Py_NewRef(self->loop);
+    PyObject *task = call_with_keywords(state->str_create_task, loop, call);
+    Py_DECREF(loop);
+    return task;
+}
+
+/* task.add_done_callback(callback, context=context); a context of its own where that is NULL. */
+static int
+add_done_callback(TaskGroup *self, PyObject *task, PyObject *callback, PyObject *context)
+{
+    PyObject *args[] = {task, Py_NewRef(callback), Py_XNewRef(context)};
+    PyObject *result = PyObject_VectorcallMethod(self->state->str_add_done_callback, args, 2,
+                                                 context == NULL ? NULL : self->state->context_kwname);
+    Py_DECREF(args[1]);
+    Py_XDECREF(args[2]);
+    Py_XDECREF(result);
+    return result == NULL ? -1 : 0;
+}
+
+/* The context of a done callback: one for the group where the callback runs no code but ours.  Where it may start the
+   head of the queue, or is a subclass's, it has its own (NULL): a context can be entered only once, and what the
+   callback starts may run a loop inside (nest_asyncio). */
+static PyObject *
+callback_context(TaskGroup *self, int kind)
+{
+    return kind == KIND_SLOT || !self->done_is_ours ? NULL : self->context;
+}
+
+/* What the first task needs: the done callback, and its context. */
+static int
+prepare(TaskGroup *self)
+{
+    if (self->context == NULL) {
+        PyObject *context = PyContext_CopyCurrent();
+        if (context == NULL) {
+            return -1;
+        }
+        Py_XSETREF(self->context, context);
+    }
+    PyObject *done = PyObject_GetAttr((PyObject *)self, self->state->str__on_task_done);
+    if (done == NULL) {
+        return -1;
+    }
+    self->done_is_ours = PyCFunction_Check(done) && PyCFunction_GET_FUNCTION(done) == TaskGroup__on_task_done
+                         && PyCFunction_GET_SELF(done) == (PyObject *)self;
+    Py_XSETREF(self->done, done);
+    return 0;
+}
+
+/* A new task, which has run already if it is eager, joins the group: takes over the reference to it and returns it, or
+   cancels it and drops it.  `callback` is NULL for a quiet one. */
+static PyObject *
+adopt_lock_held(TaskGroup *self, PyObject *task, int kind, PyObject *callback, PyObject *context)
+{
+    ASSERT_LOCKED(self);
+    quattro_state *state = self->state;
+    if (((uintptr_t)task & TAG_MASK) != 0 || TaskSet_tag(&self->tasks, task) >= 0) {
+        PyErr_Format(PyExc_TypeError, "a new task was expected from the loop, got %R", task);
+        Py_DECREF(task);
+        return NULL;
+    }
+    if (TaskSet_add(&self->tasks, task, kind) < 0) {
+        goto orphan;
+    }
+    if (kind == KIND_BACKGROUND) {
+        self->background++;
+    }
+    if (state->add_awaited_by != NULL && self->parent != NULL) {
+        PyObject *args[] = {task, Py_NewRef(self->parent)};
+        PyObject *result = PyObject_Vectorcall(state->add_awaited_by, args, 2, NULL);
+        Py_DECREF(args[1]);
+        if (result == NULL) {
+            goto error;
+        }
+        Py_DECREF(result);
+    }
+    if (callback != NULL && add_done_callback(self, task, callback, context) < 0) {
+        goto error;
+    }
+    if (self->aborting) {
+        // An eager task may have aborted the group before it was in the set (CPython issue 155418).
+        int done = call_is_true(task, state->str_done);
+        int tag = TaskSet_tag(&self->tasks, task);
+        if (done == 0 && tag >= 0 && !(tag & MARK)) {
+            TaskSet_set_tag(&self->tasks, task, tag | MARK);
+            done = call_method(task, state->str_cancel);
+        }
+        if (done < 0) {
+            Py_DECREF(task);
+            return NULL;
+        }
+    }
+    return task;
+
+error:
+    if (TaskSet_take(&self->tasks, task) >= 0) {
+        Py_DECREF(task);
+        if (kind == KIND_BACKGROUND) {
+            self->background--;
+        }
+    }
+orphan:
+    {
+        PyObject *exc = PyErr_GetRaisedException();
+        if (call_method(task, state->str_cancel) < 0) {
+            PyErr_Clear();      // it may not even be a task
+        }
+        PyErr_SetRaisedException(exc);
+    }
+    Py_DECREF(task);
+    return NULL;
+}
+
+/* run_turn(turn), under the name of what it stands for. */
+static PyObject *
+start_turn(TaskGroup *self, Turn *turn)
+{
+    quattro_state *state = self->state;
+    PyObject *runner = PyObject_CallOneArg(state->run_turn, (PyObject *)turn);
+    if (runner != NULL && copy_names(state, runner, turn->coro) < 0) {
+        close_coroutine(state, runner);
+        Py_CLEAR(runner);
+    }
+    return runner;
+}
+
+/* No slot: the task gets a turn. */
+static PyObject *
+create_queued_lock_held(TaskGroup *self, const Call *call, LoopKind kind)
+{
+    ASSERT_LOCKED(self);
+    quattro_state *state = self->state;
+    Turn *turn = Turn_new(self, call->coro, TURN_QUEUED);
+    PyObject *runner = turn == NULL ? NULL : start_turn(self, turn);
+    if (runner == NULL) {
+        goto error;
+    }
+    if (self->wake == NULL) {
+        PyObject *wake = PyCFunction_New(&TaskGroup_wake_def, (PyObject *)self);
+        if (wake == NULL) {
+            goto error;
+        }
+        Py_XSETREF(self->wake, wake);
+    }
+    int park = TASK_TAKES_EAGER_START && kind == LOOP_FAST && self->done_is_ours;
+    Call runner_call = {runner, call->values, call->kwnames};
+    PyObject *task = make_task(self, &runner_call, kind, park);
+    if (task == NULL) {
+        goto error;
+    }
+    turn->quiet = park && turn->waker != NULL;
+    turn->task = task;
+    task = adopt_lock_held(self, task, KIND_PLAIN, turn->quiet ? NULL : (PyObject *)turn, NULL);
+    if (task == NULL) {
+        turn->quiet = 0;
+        goto error;
+    }
+    Py_DECREF(runner);
+    // In the queue only now: nobody may be granted a slot before there is a task to take it.
+    int rc = 0;
+    if (turn->state == TURN_QUEUED) {
+        Py_INCREF(turn);
+        Link_append(&self->queue, &turn->link);
+        self->queued++;
+        if (self->aborting) {
+            drain_queue_lock_held(self);
+        }
+        rc = grant_lock_held(self);
+    }
+    Py_DECREF(turn);
+    if (rc < 0) {
+        Py_DECREF(task);
+        return NULL;
+    }
+    return task;
+
+error:
+    if (runner != NULL) {
+        close_unstarted(state, runner);
+        Py_DECREF(runner);
+    }
+    if (turn != NULL) {
+        PyObject *exc = PyErr_GetRaisedException();
+        if (turn->state == TURN_QUEUED) {
+            turn->state = TURN_ENDED;
+        }
+        turn_close_coro(turn);
+        PyErr_SetRaisedException(exc);
+        Py_DECREF(turn);
+    }
+    else {
+        close_coroutine(state, call->coro);
+    }
+    return NULL;
+}
+
+/* A task that ran eagerly: has it ended so that its slot is free?  An error is looked at by its done callback first. */
+static int
+ended_well(quattro_state *state, PyObject *task)
+{
+    int rc = call_is_true(task, state->str_done);
+    if (rc > 0) {
+        rc = call_is_true(task, state->str_cancelled);
+        if (rc == 0) {
+            PyObject *exc = PyObject_CallMethodNoArgs(task, state->str_exception);
+            rc = exc == NULL ? -1 : exc == Py_None;
+            Py_XDECREF(exc);
+        }
+    }
+    return rc;
+}
+
+static PyObject *
+create_now_lock_held(TaskGroup *self, const Call *call, LoopKind loop_kind, int kind)
+{
+    ASSERT_LOCKED(self);
+    quattro_state *state = self->state;
+    PyObject *coro = Py_NewRef(call->coro);
+    if (!PyCoro_CheckExact(coro) && !is_coroutine(state, coro)) {
+        Turn *turn = Turn_new(self, coro, TURN_CALL);
+        Py_SETREF(coro, turn == NULL ? NULL : start_turn(self, turn));
+        Py_XDECREF(turn);
+        if (coro == NULL) {
+            return NULL;
+        }
+    }
+    if (kind == KIND_SLOT) {
+        self->slots++;          // before the task may run, and create others
+    }
+    Call coro_call = {coro, call->values, call->kwnames};
+    PyObject *task = make_task(self, &coro_call, loop_kind, 0);
+    int ended = 0;
+    if (task != NULL && kind == KIND_SLOT) {
+        if (loop_kind != LOOP_FAST || call_has(call, state->str_eager_start)) {
+            ended = ended_well(state, task);
+            if (ended < 0) {
+                // Not a task that could be asked: adopt() says so, unless add_done_callback() works.
+                PyErr_Clear();
+            }
+        }
+        if (ended <= 0) {
+            Py_XSETREF(self->newest, Py_NewRef(coro));
+        }
+    }
+    if (task != NULL) {
+        int kept = ended > 0 ? KIND_PLAIN : kind;
+        task = adopt_lock_held(self, task, kept, self->done, callback_context(self, kept));
+    }
+    if (task == NULL) {
+        close_unstarted(state, coro);
+    }
+    Py_DECREF(coro);
+    if (kind == KIND_SLOT && (task == NULL || ended > 0)) {
+        PyObject *exc = PyErr_GetRaisedException();
+        if (release_lock_held(self) < 0) {
+            Py_CLEAR(task);
+        }
+        restore_first_error(exc, (PyObject *)self);
+    }
+    return task;
+}
+
+static PyObject *
+refuse(TaskGroup *self, PyObject *coro, const char *why)
+{
+    close_coroutine(self->state, coro);
+    PyErr_Format(PyExc_RuntimeError, "TaskGroup %R %s", self, why);
+    return NULL;
+}
+
+static PyObject *
+create_lock_held(TaskGroup *self, const Call *call, int background)
+{
+    ASSERT_LOCKED(self);
+    quattro_state *state = self->state;
+    PyObject *coro = call->coro;
+    int rc = is_coroutine(state, coro);
+    if (rc < 0) {
+        return NULL;
+    }
+    if (rc == 0 && !PyCallable_Check(coro)) {
+        set_not_a_coroutine(coro);
+        return NULL;
+    }
+    if (!self->entered) {
+        return refuse(self, coro, "has not been entered");
+    }
+    if (self->finished || (self->exiting && self->tasks.used == 0)) {
+        return refuse(self, coro, "is finished");
+    }
+    if (self->aborting || (background && self->stopping)) {
+        return refuse(self, coro, "is shutting down");
+    }
+    int loop = self->done == NULL && prepare(self) < 0 ? -1 : loop_kind(state, self->loop);
+    if (loop < 0) {
+        close_coroutine(state, coro);
+        return NULL;
+    }
+    if (background) {
+        return create_now_lock_held(self, call, loop, KIND_BACKGROUND);
+    }
+    if (self->limit == 0) {
+        return create_now_lock_held(self, call, loop, KIND_PLAIN);
+    }
+    if (self->slots < self->limit && Link_is_empty(&self->queue) && self->starting == 0) {
+        return create_now_lock_held(self, call, loop, KIND_SLOT);
+    }
+    return create_queued_lock_held(self, call, loop);
+}
+
+/* The arguments (coro, *, name=None, context=None, eager_start=None, **kwargs). */
+static PyObject *
+create(PyObject *op, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames, int background)
+{
+    TaskGroup *self = GROUP(op);
+    quattro_state *state = self->state;
+    Py_ssize_t nkw = kwnames == NULL ? 0 : PyTuple_GET_SIZE(kwnames);
+    if (nargs == 0) {
+        // create_task(coro=...): the same call with `coro` in front.
+        for (Py_ssize_t i = 0; i < nkw; i++) {
+            if (PyUnicode_Compare(PyTuple_GET_ITEM(kwnames, i), state->str_coro) != 0) {
+                continue;
+            }
+            PyObject *names = PyTuple_New(nkw - 1);
+            PyObject **moved = PyMem_New(PyObject *, nkw);
+            PyObject *task = NULL;
+            if (names == NULL || moved == NULL) {
+                PyErr_NoMemory();
+                close_coroutine(state, args[i]);
+            }
+            else {
+                moved[0] = args[i];
+                for (Py_ssize_t j = 0, k = 0; j < nkw; j++) {
+                    if (j != i) {
+                        moved[k + 1] = args[j];
+                        PyTuple_SET_ITEM(names, k++, Py_NewRef(PyTuple_GET_ITEM(kwnames, j)));
+                    }
+                }
+                task = create(op, moved, 1, names, background);
+            }
+            Py_XDECREF(names);
+            PyMem_Free(moved);
+            return task;
+        }
+    }
+    const char *method = background ? "create_background_task" : "create_task";
+    if (nargs != 1 || (nkw > 0 && call_has(&(Call){NULL, NULL, kwnames}, state->str_coro))) {
+        for (Py_ssize_t i = 0; i < nargs + nkw; i++) {
+            close_coroutine(state, args[i]);
+        }
+        PyErr_Format(PyExc_TypeError, nargs == 0 ? "%s() missing 1 required positional argument: 'coro'"
+                     : "%s() takes one coroutine or callable; all other arguments are keyword-only", method);
+        return NULL;
+    }
+    Call call = {args[0], args + 1, kwnames};
+    PyObject *task;
+    Py_BEGIN_CRITICAL_SECTION(op);
+    task = create_lock_held(self, &call, background);
+    Py_END_CRITICAL_SECTION();
+    return task;
+}
+
+
+/* --- Await: what __aenter__() and __aexit__() return -------------------------------------------------------------- */
+
+static PyObject *
+Await_new(TaskGroup *group, AwaitStage stage, PyObject *exc)
+{
+    PyTypeObject *type = group->state->Await_Type;
+    Await *self = (Await *)type->tp_alloc(type, 0);
+    if (self != NULL) {
+        self->group = (TaskGroup *)Py_NewRef(group);
+        self->exc = Py_XNewRef(exc);
+        self->stage = stage;
+    }
+    return (PyObject *)self;
+}
+
+/* async def __aenter__(self) */
+static int
+enter_lock_held(TaskGroup *group)
+{
+    ASSERT_LOCKED(group);
+    quattro_state *state = group->state;
+    if (group->entered) {
+        PyErr_Format(PyExc_RuntimeError, "TaskGroup %R has already been entered", group);
+        return -1;
+    }
+    PyObject *loop = Py_XNewRef(group->loop);
+    if (loop == NULL) {
+        loop = PyObject_CallMethodNoArgs(state->events, state->str_get_running_loop);
+        if (loop == NULL) {
+            return -1;
+        }
+    }
+    PyObject *parent = PyObject_CallMethodOneArg(state->tasks, state->str_current_task, loop);
+    if (parent == NULL || parent == Py_None || group->entered) {
+        if (parent != NULL) {
+            PyErr_Format(PyExc_RuntimeError,
+                         parent == Py_None ? "TaskGroup %R cannot determine the parent task"
+                                           : "TaskGroup %R has already been entered", group);
+        }
+        Py_DECREF(loop);
+        Py_XDECREF(parent);
+        return -1;
+    }
+    Py_XSETREF(group->loop, loop);
+    Py_XSETREF(group->parent, parent);
+    group->entered = 1;
+    return group->cancel_on_enter ? call_method((PyObject *)group, state->str_cancel) : 0;
+}
+
+/* What the `finally` of asyncio's __aexit__() does, and more: nothing of what the group held stays. */
+static void
+finish_lock_held(TaskGroup *group)
+{
+    ASSERT_LOCKED(group);
+    group->finished = 1;
+    Py_CLEAR(group->parent);
+    Py_CLEAR(group->errors);
+    Py_CLEAR(group->base_error);
+    Py_CLEAR(group->waiter);
+    Py_CLEAR(group->context);
+    Py_CLEAR(group->kwargs);
+    Py_CLEAR(group->eager_kwargs);
+    Py_CLEAR(group->newest);
+    // Tasks are left only if the exit itself was broken off: their ends are still to be seen.
+    if (group->tasks.used == 0) {
+        Py_CLEAR(group->done);
+        Py_CLEAR(group->wake);
+        TaskSet_clear(&group->tasks);
+    }
+}
+
+/* Wait for one pass of the loop, or on a future until the last task is done: the object to yield. */
+static PyObject *
+exit_wait_lock_held(Await *self)
+{
+    TaskGroup *group = self->group;
+    quattro_state *state = group->state;
+    PyObject *loop = Py_NewRef(group->loop);
+    PyObject *waiter = PyObject_CallMethodNoArgs(loop, state->str_create_future);
+    Py_DECREF(loop);
+    if (waiter == NULL) {
+        return NULL;
+    }
+    if (PyObject_SetAttr(waiter, state->str__asyncio_future_blocking, Py_True) < 0) {
+        Py_DECREF(waiter);
+        return NULL;
+    }
+    Py_XSETREF(group->waiter, Py_NewRef(waiter));
+    return waiter;
+}
+
+/* Report an error that a base error displaces. */
+static int
+report_displaced(TaskGroup *group, PyObject *exc)
+{
+    PyObject *message = PyUnicode_FromFormat("unhandled error in a TaskGroup that raises %s instead",
+                                             Py_TYPE(group->base_error)->tp_name);
+    return report_to_loop(group, message, exc, NULL);
+}
+
+/* Raise what the group has to raise (-1 and the error set), or nothing (0); 1 if the parent has to pass through the
+   loop once first, because uncancel() left a cancellation pending (CPython before 3.13). */
+static int
+exit_uncancel_lock_held(Await *self)
+{
+    TaskGroup *group = self->group;
+    quattro_state *state = group->state;
+    if (!group->parent_cancel_requested) {
+        return 0;
+    }
+    PyObject *parent = Py_NewRef(group->parent);
+    PyObject *count = PyObject_CallMethodNoArgs(parent, state->str_uncancel);
+    int rc = count == NULL ? -1 : PyObject_IsTrue(count);
+    Py_XDECREF(count);
+    if (rc > 0) {
+        // A cancellation from outside remains: it is not ours to drop (CPython issue 155433).
+        if (self->propagate == NULL) {
+            self->propagate = Py_XNewRef(self->pending);
+        }
+        rc = 0;
+    }
+    else if (rc == 0) {
+        Py_CLEAR(self->propagate);
+        rc = attr_is_true(parent, state->str__must_cancel);
+    }
+    Py_DECREF(parent);
+    return rc;
+}
+
+static PyObject *
+TaskGroup_rearm(PyObject *parent, PyObject *Py_UNUSED(ignored))
+{
+    PyObject *count = PyObject_CallMethod(parent, "cancelling", NULL);
+    int wanted = count == NULL ? -1 : PyObject_IsTrue(count);
+    Py_XDECREF(count);
+    for (int i = 0; wanted > 0 && i < 2; i++) {
+        PyObject *result = PyObject_CallMethod(parent, i == 0 ? "uncancel" : "cancel", NULL);
+        Py_XDECREF(result);
+        if (result == NULL) {
+            wanted = -1;
+        }
+    }
+    if (wanted < 0) {
+        return NULL;
+    }
+    Py_RETURN_NONE;
+}
+
+static PyMethodDef TaskGroup_rearm_def = {"_rearm", TaskGroup_rearm, METH_NOARGS, NULL};
+
+/* The parent was cancelled from outside, and the group raises an error instead: cancel it again, so that its next
+   await sees the cancellation.  Where uncancel() does not reset a pending cancellation, a timeout around the group
+   could not take this one back: so it is done from the loop, if it is still wanted then. */
+static int
+exit_rearm_lock_held(TaskGroup *group)
+{
+    quattro_state *state = group->state;
+    PyObject *parent = Py_NewRef(group->parent);
+    long cancelling = task_cancelling(state, parent);
+    int rc = cancelling < 0 ? -1 : 0;
+    if (cancelling > 0 && state->uncancel_resets) {
+        rc = call_method(parent, state->str_uncancel) < 0 ? -1 : call_method(parent, state->str_cancel);
+    }
+    else if (cancelling > 0) {
+        PyObject *rearm = PyCFunction_New(&TaskGroup_rearm_def, parent);
+        PyObject *loop = Py_NewRef(group->loop);
+        PyObject *handle = rearm == NULL ? NULL : PyObject_CallMethodOneArg(loop, state->str_call_soon, rearm);
+        rc = handle == NULL ? -1 : 0;
+        Py_XDECREF(handle);
+        Py_DECREF(loop);
+        Py_XDECREF(rearm);
+    }
+    Py_DECREF(parent);
+    return rc;
+}
+
+/* The end of asyncio's _aexit(), from `if self._base_error is not None` on; -1 and an error, or 0. */
+static int
+exit_raise_lock_held(Await *self)
+{
+    TaskGroup *group = self->group;
+    quattro_state *state = group->state;
+    PyObject *exc = self->exc;
+    int exc_is_cancel = exc != NULL && PyErr_GivenExceptionMatches(exc, state->CancelledError);
+    if (group->base_error != NULL) {
+        // Everything that it displaces is reported.
+        PyObject *base = Py_NewRef(group->base_error);
+        PyObject *errors = Py_XNewRef(group->errors);
+        int rc = 0;
+        for (Py_ssize_t i = 0; rc == 0 && errors != NULL && i < PyList_GET_SIZE(errors); i++) {
+            PyObject *error = Py_NewRef(PyList_GET_ITEM(errors, i));
+            if (error != base) {
+                rc = report_displaced(group, error);
+            }
+            Py_DECREF(error);
+        }
+        if (rc == 0 && exc != NULL && exc != base && !exc_is_cancel) {
+            rc = report_displaced(group, exc);
+        }
+        if (rc < 0) {
+            report_unraisable((PyObject *)group);
+        }
+        raise_exception(base);
+        Py_XDECREF(errors);
+        Py_DECREF(base);
+        return -1;
+    }
+    int has_errors = group->errors != NULL && PyList_GET_SIZE(group->errors) > 0;
+    if (self->propagate != NULL && !has_errors) {
+        raise_exception(self->propagate);
+        return -1;
+    }
+    if (exc != NULL && !exc_is_cancel && append_error(group, exc) < 0) {
+        return -1;
+    }
+    if (!has_errors && (exc == NULL || exc_is_cancel)) {
+        return 0;
+    }
+    if (exit_rearm_lock_held(group) < 0) {
+        return -1;
+    }
+    if (exc != NULL && PyErr_GivenExceptionMatches(exc, PyExc_GeneratorExit) && PyList_GET_SIZE(group->errors) == 1) {
+        raise_exception(exc);
+        return -1;
+    }
+    PyObject *error = PyObject_CallFunction(PyExc_BaseExceptionGroup, "sO", "unhandled errors in a TaskGroup",
+                                            group->errors);
+    if (error != NULL) {
+        PyException_SetCause(error, NULL);      // from None
+        raise_exception(error);
+        Py_DECREF(error);
+    }
+    return -1;
+}
+
+/* asyncio's _aexit(); `thrown` is the exception that the parent's coroutine was resumed with, NULL for a value. */
+static PySendResult
+exit_step_lock_held(Await *self, PyObject *thrown, PyObject **result)
+{
+    TaskGroup *group = self->group;
+    quattro_state *state = group->state;
+    ASSERT_LOCKED(group);
+    int cancelled = thrown != NULL && PyErr_GivenExceptionMatches(thrown, state->CancelledError);
+    switch (self->stage) {
+    case AWAIT_EXIT:
+        if (!group->entered || group->exiting) {
+            PyErr_Format(PyExc_RuntimeError, "TaskGroup %R %s", group,
+                         group->entered ? "is already exiting" : "has not been entered");
+            self->stage = AWAIT_DONE;
+            return PYGEN_ERROR;
+        }
+        group->exiting = 1;
+        self->stage = AWAIT_TASKS;
+        if (self->exc != NULL) {
+            if (is_base_error(self->exc) && group->base_error == NULL) {
+                group->base_error = Py_NewRef(self->exc);
+            }
+            if (PyErr_GivenExceptionMatches(self->exc, state->CancelledError)) {
+                self->propagate = Py_NewRef(self->exc);
+            }
+            if (!group->aborting && call_abort(group) < 0) {
+                goto error;
+            }
+        }
+        else if (stop_background_lock_held(group) < 0) {
+            goto error;
+        }
+        break;
+    case AWAIT_TASKS:
+        // The future may be cancelled many times, as the parent is: each time a new one is waited on.
+        if (thrown != NULL && !cancelled) {
+            PyErr_SetRaisedException(Py_NewRef(thrown));
+            goto error;
+        }
+        if (cancelled) {
+            Py_XSETREF(self->pending, Py_NewRef(thrown));
+            if (!group->aborting) {
+                Py_XSETREF(self->propagate, Py_NewRef(thrown));
+                if (call_abort(group) < 0) {
+                    goto error;
+                }
+            }
+        }
+        break;
+    case AWAIT_LOOP:
+        if (thrown != NULL && !cancelled) {
+            PyErr_SetRaisedException(Py_NewRef(thrown));
+            goto error;
+        }
+        if (cancelled) {
+            long cancelling = task_cancelling(state, group->parent);
+            if (cancelling < 0) {
+                goto error;
+            }
+            if (cancelling > 0) {
+                Py_XSETREF(self->propagate, Py_NewRef(thrown));
+            }
+        }
+        goto end;
+    default:
+        PyErr_SetString(PyExc_RuntimeError, "cannot reuse already awaited __aenter__() or __aexit__()");
+        return PYGEN_ERROR;
+    }
+
+    if (group->tasks.used != 0) {
+        *result = exit_wait_lock_held(self);
+        if (*result == NULL) {
+            goto error;
+        }
+        return PYGEN_NEXT;
+    }
+    int again = exit_uncancel_lock_held(self);
+    if (again < 0) {
+        goto error;
+    }
+    if (again) {
+        self->stage = AWAIT_LOOP;
+        *result = Py_NewRef(Py_None);
+        return PYGEN_NEXT;
+    }
+end:
+    self->stage = AWAIT_DONE;
+    if (exit_raise_lock_held(self) < 0) {
+        goto error;
+    }
+    finish_lock_held(group);
+    *result = Py_NewRef(self->exc == NULL ? Py_None : Py_True);
+    return PYGEN_RETURN;
+
+error:
+    self->stage = AWAIT_DONE;
+    {
+        PyObject *exc = PyErr_GetRaisedException();
+        finish_lock_held(group);
+        PyErr_SetRaisedException(exc);
+    }
+    return PYGEN_ERROR;
+}
+
+static int
+Await_clear(PyObject *op)
+{
+    Await *self = (Await *)op;
+    Py_CLEAR(self->exc);
+    Py_CLEAR(self->propagate);
+    Py_CLEAR(self->pending);
+    return 0;
+}
+
+static PySendResult
+await_advance_lock_held(Await *self, PyObject *thrown, PyObject **result)
+{
+    if (self->stage == AWAIT_ENTER) {
+        self->stage = AWAIT_DONE;
+        if (thrown != NULL) {
+            PyErr_SetRaisedException(Py_NewRef(thrown));
+            return PYGEN_ERROR;
+        }
+        if (enter_lock_held(self->group) < 0) {
+            return PYGEN_ERROR;
+        }
+        *result = Py_NewRef(self->group);
+        return PYGEN_RETURN;
+    }
+    if (thrown != NULL && self->stage == AWAIT_EXIT) {
+        // Before its first step, as a coroutine would.
+        self->stage = AWAIT_DONE;
+        PyErr_SetRaisedException(Py_NewRef(thrown));
+        return PYGEN_ERROR;
+    }
+    PySendResult rc = exit_step_lock_held(self, thrown, result);
+    if (rc != PYGEN_NEXT) {
+        // Nothing that was raised may be held from here.
+        PyObject *exc = PyErr_GetRaisedException();
+        Await_clear((PyObject *)self);
+        PyErr_SetRaisedException(exc);
+    }
+    return rc;
+}
+
+static PySendResult
+await_step_lock_held(Await *self, PyObject *thrown, PyObject **result)
+{
+    *result = NULL;
+    if (self->running) {
+        PyErr_SetString(PyExc_ValueError, "already executing");
+        return PYGEN_ERROR;
+    }
+    self->running = 1;
+    PySendResult rc = await_advance_lock_held(self, thrown, result);
+    self->running = 0;
+    return rc;
+}
+
+static PySendResult
+Await_am_send(PyObject *op, PyObject *Py_UNUSED(value), PyObject **result)
+{
+    PySendResult rc;
+    Py_BEGIN_CRITICAL_SECTION(((Await *)op)->group);
+    rc = await_step_lock_held((Await *)op, NULL, result);
+    Py_END_CRITICAL_SECTION();
+    return rc;
+}
+
+static PyObject *
+Await_iternext(PyObject *op)
+{
+    PyObject *result;
+    PySendResult rc = Await_am_send(op, Py_None, &result);
+    if (rc == PYGEN_RETURN && result == Py_None) {
+        Py_DECREF(result);
+        return NULL;            // StopIteration without a value
+    }
+    return iter_result(rc, result);
+}
+
+static PyObject *
+Await_send(PyObject *op, PyObject *Py_UNUSED(value))
+{
+    PyObject *result;
+    PySendResult rc = Await_am_send(op, Py_None, &result);
+    return iter_result(rc, result);
+}
+
+static PyObject *
+Await_throw(PyObject *op, PyObject *const *args, Py_ssize_t nargs)
+{
+    PyObject *thrown = thrown_exception(args, nargs);
+    if (thrown == NULL) {
+        return NULL;
+    }
+    PyObject *result;
+    PySendResult rc;
+    Py_BEGIN_CRITICAL_SECTION(((Await *)op)->group);
+    rc = await_step_lock_held((Await *)op, thrown, &result);
+    Py_END_CRITICAL_SECTION();
+    Py_DECREF(thrown);
+    return iter_result(rc, result);
+}
+
+/* Broken off while waiting: what GeneratorExit would do to asyncio's coroutine. */
+static PyObject *
+Await_close(PyObject *op, PyObject *Py_UNUSED(ignored))
+{
+    Await *self = (Await *)op;
+    int running;
+    Py_BEGIN_CRITICAL_SECTION(self->group);
+    running = self->running;
+    if (!running) {
+        if (self->stage == AWAIT_TASKS || self->stage == AWAIT_LOOP) {
+            finish_lock_held(self->group);
+        }
+        self->stage = AWAIT_DONE;
+        Await_clear(op);
+    }
+    Py_END_CRITICAL_SECTION();
+    if (running) {
+        PyErr_SetString(PyExc_ValueError, "already executing");
+        return NULL;
+    }
+    Py_RETURN_NONE;
+}
+
+static int
+Await_traverse(PyObject *op, visitproc visit, void *arg)
+{
+    Await *self = (Await *)op;
+    Py_VISIT(Py_TYPE(op));
+    Py_VISIT(self->group);
+    Py_VISIT(self->exc);
+    Py_VISIT(self->propagate);
+    Py_VISIT(self->pending);
+    return 0;
+}
+
+static void
+Await_dealloc(PyObject *op)
+{
+    PyTypeObject *type = Py_TYPE(op);
+    PyObject_GC_UnTrack(op);
+    Await_clear(op);
+    Py_CLEAR(((Await *)op)->group);
+    type->tp_free(op);
+    Py_DECREF(type);
+}
+
+static PyMethodDef Await_methods[] = {
+    {"send", Await_send, METH_O, NULL},
+    {"throw", (PyCFunction)(void (*)(void))Await_throw, METH_FASTCALL, NULL},
+    {"close", Await_close, METH_NOARGS, NULL},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyType_Slot Await_slots[] = {
+    {Py_tp_doc, (void *)PyDoc_STR("What a group's __aenter__() and __aexit__() return. Internal.")},
+    {Py_tp_dealloc, Await_dealloc},
+    {Py_tp_traverse, Await_traverse},
+    {Py_tp_clear, Await_clear},
+    {Py_tp_iter, PyObject_SelfIter},
+    {Py_tp_iternext, Await_iternext},
+    {Py_am_await, PyObject_SelfIter},
+    {Py_am_send, Await_am_send},
+    {Py_tp_methods, Await_methods},
+    {0, NULL},
+};
+
+static PyType_Spec Await_spec = {
+    .name = "quattro._quattro._Await",
+    .basicsize = sizeof(Await),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_IMMUTABLETYPE | Py_TPFLAGS_DISALLOW_INSTANTIATION,
+    .slots = Await_slots,
+};
+
+
+/* --- TaskGroup ---------------------------------------------------------------------------------------------------- */
+
+static PyObject *
+TaskGroup_new(PyTypeObject *type, PyObject *Py_UNUSED(args), PyObject *Py_UNUSED(kwargs))
+{
+    PyObject *module = PyType_GetModuleByDef(type, &quattro_module);
+    if (module == NULL) {
+        return NULL;
+    }
+    TaskGroup *self = (TaskGroup *)type->tp_alloc(type, 0);
+    if (self != NULL) {
+        self->state = get_state(module);
+        Link_init_head(&self->queue);
+        Link_init_head(&self->wake_list);
+    }
+    return (PyObject *)self;
+}
+
+/* None (0), or anything with __index__ from 1 on, where a huge one is as good as PY_SSIZE_T_MAX. */
+static int
+parse_limit(PyObject *value, Py_ssize_t *limit)
+{
+    *limit = 0;
+    if (value == NULL || value == Py_None) {
+        return 0;
+    }
+    if (!PyIndex_Check(value)) {
+        PyErr_Format(PyExc_TypeError, "concurrency_limit must be an int or None, not %.100s", Py_TYPE(value)->tp_name);
+        return -1;
+    }
+    *limit = PyNumber_AsSsize_t(value, NULL);   // clamps
+    if (*limit == -1 && PyErr_Occurred()) {
+        return -1;
+    }
+    if (*limit < 1) {
+        PyErr_SetString(PyExc_ValueError, "concurrency_limit must be >= 1");
+        return -1;
+    }
+    return 0;
+}
+
+static int
+TaskGroup_init(PyObject *op, PyObject *args, PyObject *kwargs)
+{
+    TaskGroup *self = GROUP(op);
+    PyObject *value = NULL;
+    Py_ssize_t nkw = kwargs == NULL ? 0 : PyDict_GET_SIZE(kwargs);
+    if (PyTuple_GET_SIZE(args) != 0) {
+        PyErr_Format(PyExc_TypeError, "TaskGroup() takes no positional arguments (%zd given): "
+                     "write concurrency_limit=...", PyTuple_GET_SIZE(args));
+        return -1;
+    }
+    if (nkw > 0 && PyDict_GetItemRef(kwargs, self->state->str_concurrency_limit, &value) < 0) {
+        return -1;
+    }
+    if (nkw != (value != NULL)) {
+        Py_XDECREF(value);
+        PyErr_SetString(PyExc_TypeError, "TaskGroup() takes one keyword argument, concurrency_limit");
+        return -1;
+    }
+    Py_ssize_t limit;
+    int rc = parse_limit(value, &limit);
+    Py_XDECREF(value);
+    if (rc < 0) {
+        return -1;
+    }
+    Py_BEGIN_CRITICAL_SECTION(op);
+    if (self->entered) {
+        PyErr_Format(PyExc_RuntimeError, "TaskGroup %R has already been entered", op);
+        rc = -1;
+    }
+    else {
+        self->limit = limit;
+    }
+    Py_END_CRITICAL_SECTION();
+    return rc;
+}
+
+PyDoc_STRVAR(TaskGroup_aenter_doc,
+"__aenter__($self, /)\n--\n\n"
+"Enter the group: the task that runs this becomes its parent.\n\n"
+"Returns:\n"
+"    An awaitable whose result is the group.\n\n"
+"Raises:\n"
+"    RuntimeError: The group has been entered before, or no task is running.");
+
+static PyObject *
+TaskGroup_aenter(PyObject *op, PyObject *Py_UNUSED(ignored))
+{
+    return Await_new(GROUP(op), AWAIT_ENTER, NULL);
+}
+
+PyDoc_STRVAR(TaskGroup_aexit_doc,
+"__aexit__($self, et, exc, tb, /)\n--\n\n"
+"Wait for the foreground tasks, then cancel the background tasks and wait for them.\n\n"
+"Returns:\n"
+"    An awaitable whose result is true if it deals with the body's exception.\n\n"
+"Raises:\n"
+"    BaseExceptionGroup: The errors of tasks and body, but for CancelledError.\n"
+"    asyncio.CancelledError: The parent task was cancelled from outside.\n"
+"    SystemExit, KeyboardInterrupt: As they are, from a task or the body; other errors are reported through\n"
+"        loop.call_exception_handler().");
+
+static PyObject *
+TaskGroup_aexit(PyObject *op, PyObject *const *args, Py_ssize_t nargs)
+{
+    if (nargs != 3) {
+        PyErr_Format(PyExc_TypeError, "__aexit__() takes 3 arguments (%zd given)", nargs);
+        return NULL;
+    }
+    if (args[0] == Py_None) {
+        return Await_new(GROUP(op), AWAIT_EXIT, NULL);
+    }
+    PyObject *exc = args[1] == Py_None ? PyObject_CallNoArgs(args[0]) : Py_NewRef(args[1]);
+    if (exc != NULL && !PyExceptionInstance_Check(exc)) {
+        PyErr_Format(PyExc_TypeError, "__aexit__() expects an exception, got %R", exc);
+        Py_CLEAR(exc);
+    }
+    PyObject *self = exc == NULL ? NULL : Await_new(GROUP(op), AWAIT_EXIT, exc);
+    Py_XDECREF(exc);
+    return self;
+}
+
+PyDoc_STRVAR(TaskGroup_create_task_doc,
+"create_task($self, /, coro, *, name=None, context=None, eager_start=None, **kwargs)\n--\n\n"
+"Start a foreground task in the group: the group waits for it.\n\n"
+"At a group's concurrency limit the task is queued, first in, first out, and starts when a slot is free.\n\n"
+"Args:\n"
+"    coro: A coroutine, or a callable without required arguments that returns one. A callable is called\n"
+"        inside the task, when the task starts.\n"
+"    name (str | None): The task's name.\n"
+"    context (contextvars.Context | None): What the task runs in; a copy of the current one by default.\n"
+"    eager_start (bool | None): Run the task within this call until it first waits (CPython 3.12+), if\n"
+"        a slot is free.\n"
+"    **kwargs: Passed on to loop.create_task().\n\n"
+"Returns:\n"
+"    asyncio.Task: The task, at once.\n\n"
+"Raises:\n"
+"    RuntimeError: The group has not been entered, is finished, or is shutting down.\n"
+"    TypeError: Neither a coroutine nor a callable, or a keyword that the loop does not know.\n"
+"    A coroutine for which no task is made is closed.\n\n"
+"Example:\n"
+"    >>> async with TaskGroup(concurrency_limit=10) as tg:\n"
+"    ...     tasks = [tg.create_task(fetch(url)) for url in urls]");
+
+static PyObject *
+TaskGroup_create_task(PyObject *op, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
+{
+    return create(op, args, nargs, kwnames, 0);
+}
+
+PyDoc_STRVAR(TaskGroup_create_background_task_doc,
+"create_background_task($self, /, coro, *, name=None, context=None, eager_start=None, **kwargs)\n--\n\n"
+"Start a task that lives as long as the work it serves.\n\n"
+"It is cancelled, once, when the body and the last foreground task have ended, and awaited. It takes no slot of\n"
+"the concurrency limit. An error in it aborts the group, like an error in any other task. To end it earlier,\n"
+"call task.cancel(). Trio's and curio's designs of daemon tasks end them last, too.\n\n"
+"Args:\n"
+"    coro: A coroutine, or a callable without required arguments that returns one.\n"
+"    name, context, eager_start, **kwargs: As for create_task().\n\n"
+"Returns:\n"
+"    asyncio.Task: The task, at once.\n\n"
+"Raises:\n"
+"    RuntimeError: The group has not been entered, is finished, or is shutting down (its background tasks are\n"
+"        being cancelled already).\n"
+"    TypeError: As for create_task().\n\n"
+"Example:\n"
+"    >>> async with TaskGroup() as tg:\n"
+"    ...     tg.create_background_task(heartbeat)\n"
+"    ...     tg.create_task(serve(connection))");
+
+static PyObject *
+TaskGroup_create_background_task(PyObject *op, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
+{
+    return create(op, args, nargs, kwnames, 1);
+}
+
+PyDoc_STRVAR(TaskGroup_cancel_doc,
+"cancel($self, /)\n--\n\n"
+"Leave the group early: cancel its tasks and its body, and swallow that cancellation at the exit.\n\n"
+"Before the group is entered, this takes effect on entry; after the exit, and a second time, it does nothing.\n"
+"It is asyncio.TaskGroup.cancel() of CPython 3.15.\n\n"
+"Example:\n"
+"    >>> async with TaskGroup() as tg:\n"
+"    ...     tg.create_task(first_answer(tg.cancel))");
+
+static int
+cancel_lock_held(TaskGroup *self)
+{
+    ASSERT_LOCKED(self);
+    if (!self->entered) {
+        self->cancel_on_enter = 1;
+        return 0;
+    }
+    if (self->finished || (self->exiting && self->tasks.used == 0) || self->aborting) {
+        return 0;
+    }
+    PyObject *parent = Py_XNewRef(self->parent);
+    int rc = call_abort(self);
+    if (parent != NULL && !self->parent_cancel_requested) {
+        PyObject *first = PyErr_GetRaisedException();
+        self->parent_cancel_requested = 1;
+        if (call_method(parent, self->state->str_cancel) < 0) {
+            rc = -1;
+        }
+        restore_first_error(first, parent);
+    }
+    Py_XDECREF(parent);
+    return rc;
+}
+
+static PyObject *
+TaskGroup_cancel(PyObject *op, PyObject *Py_UNUSED(ignored))
+{
+    int rc;
+    Py_BEGIN_CRITICAL_SECTION(op);
+    rc = cancel_lock_held(GROUP(op));
+    Py_END_CRITICAL_SECTION();
+    if (rc < 0) {
+        return NULL;
+    }
+    Py_RETURN_NONE;
+}
+
+static PyObject *
+TaskGroup__abort(PyObject *op, PyObject *Py_UNUSED(ignored))
+{
+    int rc;
+    Py_BEGIN_CRITICAL_SECTION(op);
+    rc = abort_lock_held(GROUP(op));
+    Py_END_CRITICAL_SECTION();
+    if (rc < 0) {
+        return NULL;
+    }
+    Py_RETURN_NONE;
+}
+
+static PyObject *
+TaskGroup__on_task_done(PyObject *op, PyObject *task)
+{
+    int rc;
+    Py_BEGIN_CRITICAL_SECTION(op);
+    rc = task_done_lock_held(GROUP(op), task);
+    Py_END_CRITICAL_SECTION();
+    if (rc < 0) {
+        return NULL;
+    }
+    Py_RETURN_NONE;
+}
+
+PyDoc_STRVAR(TaskGroup_statistics_doc,
+"statistics($self, /)\n--\n\n"
+"What the group is doing now.\n\n"
+"Returns:\n"
+"    TaskGroupStatistics: A named tuple of running (foreground tasks that hold a slot; all of them without a\n"
+"        limit), queued, background (tasks, each an int) and concurrency_limit (int or None).\n\n"
+"Example:\n"
+"    >>> tg.statistics().queued\n"
+"    90");
+
+static Py_ssize_t
+count_running(TaskGroup *self)
+{
+    return self->limit > 0 ? self->slots : (Py_ssize_t)(self->tasks.used - self->background);
+}
+
+static PyObject *
+TaskGroup_get_concurrency_limit(PyObject *op, void *Py_UNUSED(closure))
+{
+    Py_ssize_t limit = GROUP(op)->limit;
+    return limit == 0 ? Py_NewRef(Py_None) : PyLong_FromSsize_t(limit);
+}
+
+static PyObject *
+TaskGroup_statistics(PyObject *op, PyObject *Py_UNUSED(ignored))
+{
+    TaskGroup *self = GROUP(op);
+    PyObject *result = PyStructSequence_New(self->state->Statistics_Type);
+    if (result == NULL) {
+        return NULL;
+    }
+    Py_ssize_t running, queued, background;
+    Py_BEGIN_CRITICAL_SECTION(op);
+    running = count_running(self);
+    queued = self->queued;
+    background = (Py_ssize_t)self->background;
+    Py_END_CRITICAL_SECTION();
+    PyObject *values[] = {
+        PyLong_FromSsize_t(running), PyLong_FromSsize_t(queued), PyLong_FromSsize_t(background),
+        TaskGroup_get_concurrency_limit(op, NULL),
+    };
+    int missing = 0;
+    for (int i = 0; i < 4; i++) {
+        missing |= values[i] == NULL;
+        PyStructSequence_SetItem(result, i, values[i]);
+    }
+    if (missing) {
+        Py_CLEAR(result);
+    }
+    return result;
+}
+
+static PyObject *
+TaskGroup_repr(PyObject *op)
+{
+    TaskGroup *self = GROUP(op);
+    size_t tasks, background;
+    Py_ssize_t queued, errors;
+    const char *word;
+    Py_BEGIN_CRITICAL_SECTION(op);
+    tasks = self->tasks.used;
+    background = self->background;
+    queued = self->queued;
+    errors = self->errors == NULL ? 0 : PyList_GET_SIZE(self->errors);
+    word = self->aborting ? " cancelling" : self->entered ? " entered" : "";
+    Py_END_CRITICAL_SECTION();
+    char info[4][40] = {"", "", "", ""};
+    if (tasks) {
+        PyOS_snprintf(info[0], sizeof info[0], " tasks=%zu", tasks);
+    }
+    if (background) {
+        PyOS_snprintf(info[1], sizeof info[1], " background=%zu", background);
+    }
+    if (queued) {
+        PyOS_snprintf(info[2], sizeof info[2], " queued=%zd", queued);
+    }
+    if (errors) {
+        PyOS_snprintf(info[3], sizeof info[3], " errors=%zd", errors);
+    }
+    return PyUnicode_FromFormat("<TaskGroup%s%s%s%s%s>", info[0], info[1], info[2], info[3], word);
+}
+
+static PyObject *
+TaskGroup_reduce(PyObject *op, PyObject *Py_UNUSED(ignored))
+{
+    PyErr_Format(PyExc_TypeError, "cannot pickle or copy a '%.100s' object", Py_TYPE(op)->tp_name);
+    return NULL;
+}
+
+static PyObject *
+TaskGroup_get_tasks(PyObject *op, void *Py_UNUSED(closure))
+{
+    TaskGroup *self = GROUP(op);
+    PyObject *result = PySet_New(NULL);
+    if (result == NULL) {
+        return NULL;
+    }
+    // __hash__ of a task may be anybody's: first the references, then the set.
+    PyObject *list = PyList_New(0);
+    int rc = list == NULL ? -1 : 0;
+    Py_BEGIN_CRITICAL_SECTION(op);
+    for (size_t i = 0; rc == 0 && self->tasks.table != NULL && i <= self->tasks.mask; i++) {
+        if (self->tasks.table[i] != 0) {
+            rc = PyList_Append(list, ENTRY_TASK(self->tasks.table[i]));
+        }
+    }
+    Py_END_CRITICAL_SECTION();
+    for (Py_ssize_t i = 0; rc == 0 && i < PyList_GET_SIZE(list); i++) {
+        rc = PySet_Add(result, PyList_GET_ITEM(list, i));
+    }
+    Py_XDECREF(list);
+    if (rc < 0) {
+        Py_CLEAR(result);
+    }
+    return result;
+}
+
+static PyObject *
+TaskGroup_get_errors(PyObject *op, void *Py_UNUSED(closure))
+{
+    TaskGroup *self = GROUP(op);
+    PyObject *result;
+    Py_BEGIN_CRITICAL_SECTION(op);
+    if (self->errors == NULL && !self->finished) {
+        self->errors = PyList_New(0);
+        result = Py_XNewRef(self->errors);
+    }
+    else {
+        result = Py_NewRef(self->errors == NULL ? Py_None : self->errors);
+    }
+    Py_END_CRITICAL_SECTION();
+    return result;
+}
+
+/* An object, None where it is not set. */
+static PyObject *
+TaskGroup_get_object(PyObject *op, void *offset)
+{
+    PyObject *result;
+    Py_BEGIN_CRITICAL_SECTION(op);
+    PyObject *value = *(PyObject **)((char *)op + (size_t)offset);
+    result = Py_NewRef(value == NULL ? Py_None : value);
+    Py_END_CRITICAL_SECTION();
+    return result;
+}
+
+#define FLAG_GETTER(name) \
+    static PyObject * \
+    TaskGroup_get_##name(PyObject *op, void *Py_UNUSED(closure)) \
+    { \
+        return PyBool_FromLong(GROUP(op)->name); \
+    }
+
+FLAG_GETTER(entered)
+FLAG_GETTER(exiting)
+FLAG_GETTER(aborting)
+FLAG_GETTER(parent_cancel_requested)
+FLAG_GETTER(cancel_on_enter)
+
+static int
+TaskGroup_traverse(PyObject *op, visitproc visit, void *arg)
+{
+    TaskGroup *self = GROUP(op);
+    Py_VISIT(Py_TYPE(op));
+    Py_VISIT(self->loop);
+    Py_VISIT(self->parent);
+    Py_VISIT(self->errors);
+    Py_VISIT(self->base_error);
+    Py_VISIT(self->waiter);
+    Py_VISIT(self->done);
+    Py_VISIT(self->context);
+    Py_VISIT(self->kwargs);
+    Py_VISIT(self->eager_kwargs);
+    Py_VISIT(self->wake);
+    Py_VISIT(self->newest);
+    for (size_t i = 0; self->tasks.table != NULL && i <= self->tasks.mask; i++) {
+        Py_VISIT(ENTRY_TASK(self->tasks.table[i]));
+    }
+    Link *heads[] = {&self->queue, &self->wake_list};
+    for (int i = 0; i < 2; i++) {
+        // A group whose tp_new failed half-way has no lists yet.
+        for (Link *link = heads[i]->next; link != NULL && link != heads[i]; link = link->next) {
+            Py_VISIT(TURN_OF(link));
+        }
+    }
+    return 0;
+}
+
+static int
+TaskGroup_clear(PyObject *op)
+{
+    TaskGroup *self = GROUP(op);
+    self->finished = 1;         // whoever still comes is refused
+    self->wake_scheduled = 0;
+    Py_CLEAR(self->parent);
+    Py_CLEAR(self->errors);
+    Py_CLEAR(self->base_error);
+    Py_CLEAR(self->waiter);
+    Py_CLEAR(self->done);
+    Py_CLEAR(self->context);
+    Py_CLEAR(self->kwargs);
+    Py_CLEAR(self->eager_kwargs);
+    Py_CLEAR(self->wake);
+    Py_CLEAR(self->newest);
+    Link *heads[] = {&self->queue, &self->wake_list};
+    for (int i = 0; i < 2; i++) {
+        while (heads[i]->next != NULL && !Link_is_empty(heads[i])) {
+            Turn *turn = TURN_OF(heads[i]->next);
+            Link_remove(&turn->link);
+            if (turn->state == TURN_QUEUED) {
+                self->queued--;
+            }
+            Py_DECREF(turn);
+        }
+    }
+    self->background = 0;
+    TaskSet_clear(&self->tasks);
+    return 0;
+}
+
+static void
+TaskGroup_dealloc(PyObject *op)
+{
+    PyTypeObject *type = Py_TYPE(op);
+    PyObject_GC_UnTrack(op);
+    TaskGroup_clear(op);
+    Py_CLEAR(GROUP(op)->loop);
+    type->tp_free(op);
+    Py_DECREF(type);
+}
+
+PyDoc_STRVAR(TaskGroup_doc,
+"TaskGroup(*, concurrency_limit=None)\n--\n\n"
+"asyncio.TaskGroup with background tasks and a concurrency limit.\n\n"
+"An asynchronous context manager for a group of tasks. Its exit waits for all of them; if one fails, the others are\n"
+"cancelled, and the errors are raised as an ExceptionGroup. It behaves as asyncio.TaskGroup of CPython 3.15 does.\n\n"
+"Args:\n"
+"    concurrency_limit (int | None): How many foreground tasks may run at once, at least 1; the rest queue, first\n"
+"        in, first out. None for no limit.\n\n"
+"Raises:\n"
+"    ValueError: The limit is less than 1.\n"
+"    TypeError: The limit is not an integer.\n\n"
+"Example:\n"
+"    >>> async with TaskGroup(concurrency_limit=10) as tg:\n"
+"    ...     tg.create_background_task(show_progress)\n"
+"    ...     for item in items:\n"
+"    ...         tg.create_task(process(item))");
+
+static PyMethodDef TaskGroup_methods[] = {
+    {"__aenter__", TaskGroup_aenter, METH_NOARGS, TaskGroup_aenter_doc},
+    {"__aexit__", (PyCFunction)(void (*)(void))TaskGroup_aexit, METH_FASTCALL, TaskGroup_aexit_doc},
+    {"create_task", (PyCFunction)(void (*)(void))TaskGroup_create_task, METH_FASTCALL | METH_KEYWORDS,
+     TaskGroup_create_task_doc},
+    {"create_background_task", (PyCFunction)(void (*)(void))TaskGroup_create_background_task,
+     METH_FASTCALL | METH_KEYWORDS, TaskGroup_create_background_task_doc},
+    {"cancel", TaskGroup_cancel, METH_NOARGS, TaskGroup_cancel_doc},
+    {"statistics", TaskGroup_statistics, METH_NOARGS, TaskGroup_statistics_doc},
+    {"_abort", TaskGroup__abort, METH_NOARGS, PyDoc_STR("Cancel every task of the group, once.")},
+    {"_on_task_done", TaskGroup__on_task_done, METH_O, PyDoc_STR("The done callback of the group's tasks.")},
+    {"__reduce__", TaskGroup_reduce, METH_NOARGS, NULL},
+    {"__class_getitem__", Py_GenericAlias, METH_O | METH_CLASS, NULL},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyGetSetDef TaskGroup_getset[] = {
+    {"concurrency_limit", TaskGroup_get_concurrency_limit, NULL,
+     PyDoc_STR("How many foreground tasks may run at once, an int; None without a limit."), NULL},
+    {"_tasks", TaskGroup_get_tasks, NULL, NULL, NULL},
+    {"_errors", TaskGroup_get_errors, NULL, NULL, NULL},
+    {"_loop", TaskGroup_get_object, NULL, NULL, (void *)offsetof(TaskGroup, loop)},
+    {"_parent_task", TaskGroup_get_object, NULL, NULL, (void *)offsetof(TaskGroup, parent)},
+    {"_base_error", TaskGroup_get_object, NULL, NULL, (void *)offsetof(TaskGroup, base_error)},
+    {"_on_completed_fut", TaskGroup_get_object, NULL, NULL, (void *)offsetof(TaskGroup, waiter)},
+    {"_entered", TaskGroup_get_entered, NULL, NULL, NULL},
+    {"_exiting", TaskGroup_get_exiting, NULL, NULL, NULL},
+    {"_aborting", TaskGroup_get_aborting, NULL, NULL, NULL},
+    {"_parent_cancel_requested", TaskGroup_get_parent_cancel_requested, NULL, NULL, NULL},
+    {"_cancel_on_enter", TaskGroup_get_cancel_on_enter, NULL, NULL, NULL},
+    {NULL, NULL, NULL, NULL, NULL},
+};
+
+static PyType_Slot TaskGroup_slots[] = {
+    {Py_tp_doc, (void *)TaskGroup_doc},
+    {Py_tp_new, TaskGroup_new},
+    {Py_tp_init, TaskGroup_init},
+    {Py_tp_dealloc, TaskGroup_dealloc},
+    {Py_tp_traverse, TaskGroup_traverse},
+    {Py_tp_clear, TaskGroup_clear},
+    {Py_tp_repr, TaskGroup_repr},
+    {Py_tp_methods, TaskGroup_methods},
+    {Py_tp_getset, TaskGroup_getset},
+    {0, NULL},
+};
+
+static PyType_Spec TaskGroup_spec = {
+    .name = "quattro._quattro.TaskGroup",
+    .basicsize = sizeof(TaskGroup),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_IMMUTABLETYPE,
+    .slots = TaskGroup_slots,
+};
+
+
+/* --- TaskGroupStatistics ------------------------------------------------------------------------------------------ */
+
+static PyStructSequence_Field Statistics_fields[] = {
+    {"running", "foreground tasks that hold a slot; all of them without a limit"},
+    {"queued", "foreground tasks that wait for a slot"},
+    {"background", "background tasks"},
+    {"concurrency_limit", "how many foreground tasks may run at once, None without a limit"},
+    {NULL, NULL},
+};
+
+static PyStructSequence_Desc Statistics_desc = {
+    .name = "quattro.TaskGroupStatistics",
+    .doc = "What TaskGroup.statistics() returns: how many tasks the group has, of which kind.",
+    .fields = Statistics_fields,
+    .n_in_sequence = 4,
+};
+
+
+/* --- The module --------------------------------------------------------------------------------------------------- */
+
+/* A new reference to an attribute of a module, which is imported. */
+static PyObject *
+import_attr(const char *module_name, const char *attr)
+{
+    PyObject *module = PyImport_ImportModule(module_name);
+    PyObject *value = module == NULL ? NULL : PyObject_GetAttrString(module, attr);
+    Py_XDECREF(module);
+    return value;
+}
+
+/* The same; NULL without an error where this Python has none. */
+static PyObject *
+import_optional(const char *module_name, const char *attr)
+{
+    PyObject *value = import_attr(module_name, attr);
+    if (value == NULL && PyErr_ExceptionMatches(PyExc_AttributeError)) {
+        PyErr_Clear();
+    }
+    return value;
+}
+
+/* Remember asyncio's own BaseEventLoop.create_task, unless somebody patched it before us: its globals are its
+   module's, its code says its name, and nothing has been hung on it. */
+static int
+find_stock_create_task(quattro_state *state)
+{
+    PyObject *module = PyImport_ImportModule("asyncio.base_events");
+    PyObject *cls = module == NULL ? NULL : PyObject_GetAttrString(module, "BaseEventLoop");
+    PyObject *function = cls == NULL ? NULL : PyObject_GetAttr(cls, state->str_create_task);
+    int rc = function == NULL ? -1 : 0;
+    if (rc == 0 && PyFunction_Check(function) && PyFunction_GET_GLOBALS(function) == PyModule_GetDict(module)) {
+        PyObject *code = PyFunction_GET_CODE(function);
+        PyObject *name = PyObject_GetAttrString(code, "co_qualname");
+        PyObject *dict = ((PyFunctionObject *)function)->func_dict;
+        if (name == NULL) {
+            rc = -1;
+        }
+        else if (PyUnicode_CompareWithASCIIString(name, "BaseEventLoop.create_task") == 0
+                 && (dict == NULL || PyDict_GET_SIZE(dict) == 0))
+        {
+            state->stock_create_task = Py_NewRef(function);
+            state->stock_code = Py_NewRef(code);
+        }
+        Py_XDECREF(name);
+    }
+    Py_XDECREF(function);
+    Py_XDECREF(cls);
+    Py_XDECREF(module);
+    return rc;
+}
+
+/* Ask a Task that was never initialised, which needs no loop and no coroutine. */
+static int
+probe_uncancel(quattro_state *state)
+{
+    PyTypeObject *type = (PyTypeObject *)state->CTask;
+    PyObject *args = PyTuple_New(0);
+    PyObject *task = args == NULL ? NULL : type->tp_new(type, args, NULL);
+    Py_XDECREF(args);
+    int pending = -1;
+    if (task != NULL && call_method(task, state->str_cancel) == 0 && call_method(task, state->str_uncancel) == 0) {
+        pending = attr_is_true(task, state->str__must_cancel);
+    }
+    Py_XDECREF(task);
+    state->uncancel_resets = pending == 0;
+    return pending < 0 ? -1 : 0;
+}
+
+static PyTypeObject *
+add_type(PyObject *module, PyType_Spec *spec)
+{
+    PyTypeObject *type = (PyTypeObject *)PyType_FromModuleAndSpec(module, spec, NULL);
+    if (type != NULL && PyModule_AddType(module, type) < 0) {
+        Py_CLEAR(type);
+    }
+    return type;
+}
+
+static int
+module_exec(PyObject *module)
+{
+    quattro_state *state = get_state(module);
+#define X(name) \
+    state->str_##name = PyUnicode_InternFromString(#name); \
+    if (state->str_##name == NULL) { \
+        return -1; \
+    }
+    STATE_NAMES(X)
+#undef X
+
+#define REQUIRE(field, value) \
+    do { \
+        state->field = (value); \
+        if (state->field == NULL) { \
+            return -1; \
+        } \
+    } while (0)
+#define OPTIONAL(field, value) \
+    do { \
+        state->field = (value); \
+        if (state->field == NULL && PyErr_Occurred()) { \
+            return -1; \
+        } \
+    } while (0)
+    REQUIRE(events, PyImport_ImportModule("asyncio.events"));
+    REQUIRE(tasks, PyImport_ImportModule("asyncio.tasks"));
+    REQUIRE(CTask, import_attr("_asyncio", "Task"));
+    REQUIRE(CancelledError, import_attr("asyncio.exceptions", "CancelledError"));
+    REQUIRE(InvalidStateError, import_attr("asyncio.exceptions", "InvalidStateError"));
+    REQUIRE(Coroutine, import_attr("collections.abc", "Coroutine"));
+    REQUIRE(partial, import_attr("functools", "partial"));
+    REQUIRE(run_turn, import_attr("quattro._turn", "run_turn"));
+    REQUIRE(context_kwname, PyTuple_Pack(1, state->str_context));
+    OPTIONAL(add_awaited_by, import_optional("asyncio.futures", "future_add_to_awaited_by"));
+    OPTIONAL(discard_awaited_by, import_optional("asyncio.futures", "future_discard_from_awaited_by"));
+    OPTIONAL(eager_task_factory, import_optional("asyncio.tasks", "eager_task_factory"));
+    REQUIRE(TaskGroup_Type, add_type(module, &TaskGroup_spec));
+    REQUIRE(Await_Type, add_type(module, &Await_spec));
+    REQUIRE(Turn_Type, add_type(module, &Turn_spec));
+    REQUIRE(Statistics_Type, PyStructSequence_NewType(&Statistics_desc));
+#undef REQUIRE
+#undef OPTIONAL
+    if (PyModule_AddType(module, state->Statistics_Type) < 0) {
+        return -1;
+    }
+    if (find_stock_create_task(state) < 0) {
+        return -1;
+    }
+    return probe_uncancel(state);
+}
+
+static int
+module_traverse(PyObject *module, visitproc visit, void *arg)
+{
+    quattro_state *state = get_state(module);
+#define X(field) Py_VISIT(state->field);
+    STATE_TYPES(X)
+    STATE_OBJECTS(X)
+#undef X
+#define X(name) Py_VISIT(state->str_##name);
+    STATE_NAMES(X)
+#undef X
+    return 0;
+}
+
+static int
+module_clear(PyObject *module)
+{
+    quattro_state *state = get_state(module);
+#define X(field) Py_CLEAR(state->field);
+    STATE_TYPES(X)
+    STATE_OBJECTS(X)
+#undef X
+#define X(name) Py_CLEAR(state->str_##name);
+    STATE_NAMES(X)
+#undef X
+    return 0;
+}
+
+static void
+module_free(void *module)
+{
+    (void)module_clear((PyObject *)module);
+}
+
+static PyModuleDef_Slot module_slots[] = {
+    {Py_mod_exec, module_exec},
+    // All state is in the module and in objects; no object is shared between interpreters.
+    SLOT_OWN_GIL
+    // Whoever touches a group holds its critical section, and so does whoever touches its turns and awaitables; module
+    // state is written during exec only.
+    SLOT_NO_GIL
+    {0, NULL},
+};
+
+static struct PyModuleDef quattro_module = {
+    PyModuleDef_HEAD_INIT,
+    .m_name = "_quattro",
+    .m_doc = PyDoc_STR("The C core of quattro: use quattro.TaskGroup."),
+    .m_size = sizeof(quattro_state),
+    .m_slots = module_slots,
+    .m_traverse = module_traverse,
+    .m_clear = module_clear,
+    .m_free = module_free,
+};
+
+PyMODINIT_FUNC
+PyInit__quattro(void)
+{
+    return PyModuleDef_Init(&quattro_module);
+}

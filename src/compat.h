@@ -1,0 +1,105 @@
+/* What differs between CPython 3.11 and 3.15: the only file that knows versions.
+
+   Shims carry the newest name, so that the rest of the code reads like code for the newest CPython.
+   Features that a micro release may bring or lose (see feature detection in _quattro.c) are not here. */
+
+#ifndef QUATTRO_COMPAT_H
+#define QUATTRO_COMPAT_H
+
+#include <Python.h>
+
+/* asyncio.Task(eager_start=...) */
+#if PY_VERSION_HEX >= 0x030c0000
+#  define TASK_TAKES_EAGER_START 1
+#else
+#  define TASK_TAKES_EAGER_START 0
+#endif
+
+/* asyncio's own loop.create_task() passes every keyword on, to the task or to its factory */
+#if PY_VERSION_HEX >= 0x030e0000
+#  define LOOP_PASSES_KEYWORDS 1
+#else
+#  define LOOP_PASSES_KEYWORDS 0
+#endif
+
+#if PY_VERSION_HEX < 0x030c0000
+/* One object for an exception, instead of type, value and traceback. */
+static inline PyObject *
+PyErr_GetRaisedException(void)
+{
+    PyObject *type, *value, *tb;
+    PyErr_Fetch(&type, &value, &tb);
+    if (type == NULL) {
+        return NULL;
+    }
+    PyErr_NormalizeException(&type, &value, &tb);
+    if (tb != NULL) {
+        PyException_SetTraceback(value, tb);
+        Py_DECREF(tb);
+    }
+    Py_DECREF(type);
+    return value;
+}
+
+static inline void
+PyErr_SetRaisedException(PyObject *exc)
+{
+    if (exc == NULL) {
+        PyErr_Clear();
+        return;
+    }
+    PyErr_Restore(Py_NewRef(Py_TYPE(exc)), exc, PyException_GetTraceback(exc));
+}
+#endif
+
+#if PY_VERSION_HEX < 0x030d0000
+#  define Py_BEGIN_CRITICAL_SECTION(op) {
+#  define Py_END_CRITICAL_SECTION() }
+
+/* 1 and a new reference; 0 and NULL when there is no such attribute; -1 and NULL on error. */
+static inline int
+PyObject_GetOptionalAttr(PyObject *op, PyObject *name, PyObject **result)
+{
+    *result = PyObject_GetAttr(op, name);
+    if (*result != NULL) {
+        return 1;
+    }
+    if (!PyErr_ExceptionMatches(PyExc_AttributeError)) {
+        return -1;
+    }
+    PyErr_Clear();
+    return 0;
+}
+
+/* 1 and a new reference; 0 and NULL when there is no such key; -1 and NULL on error. */
+static inline int
+PyDict_GetItemRef(PyObject *dict, PyObject *key, PyObject **result)
+{
+    *result = Py_XNewRef(PyDict_GetItemWithError(dict, key));
+    if (*result != NULL) {
+        return 1;
+    }
+    return PyErr_Occurred() ? -1 : 0;
+}
+#endif
+
+/* Functions named ..._lock_held need the group's critical section. */
+#if defined(Py_GIL_DISABLED) && PY_VERSION_HEX >= 0x030e0000
+#  define ASSERT_LOCKED(op) assert(PyMutex_IsLocked(&((PyObject *)(op))->ob_mutex))
+#else
+#  define ASSERT_LOCKED(op) ((void)(op))
+#endif
+
+/* Module slots that older versions lack (a macro expands to nothing there). */
+#ifdef Py_mod_multiple_interpreters
+#  define SLOT_OWN_GIL {Py_mod_multiple_interpreters, Py_MOD_PER_INTERPRETER_GIL_SUPPORTED},
+#else
+#  define SLOT_OWN_GIL
+#endif
+#ifdef Py_mod_gil
+#  define SLOT_NO_GIL {Py_mod_gil, Py_MOD_GIL_NOT_USED},
+#else
+#  define SLOT_NO_GIL
+#endif
+
+#endif
