@@ -274,11 +274,12 @@ copy_names(quattro_state *state, PyObject *to, PyObject *from)
 }
 
 
-/* --- TaskSet: the tasks of a group, a plain C hash table of tagged addresses -------------------------------------- */
+/* --- TaskSet: the tasks of a group, in the order in which they joined --------------------------------------------- */
 
-/* Open addressing with linear probing, kept at most two thirds full; deletion moves the followers back, so that there
-   are no tombstones.  An entry is the address of a task, owned, with its tag in the low bits.  No Python code runs in
-   here, and __hash__ and __eq__ of a task are never asked. */
+/* A plain C array of tagged addresses, owned.  What leaves makes a hole (0); holes are squeezed out when the array is
+   full.  Tasks mostly end in the order in which they were made, so a task is looked for where the last one was found
+   (`hint`), then among a few entries; only if that fails is an index made, a hash table of positions, which lasts until
+   positions change.  No Python code runs in here, and __hash__ and __eq__ of a task are never asked.  */
 
 enum {
     KIND_PLAIN = 0,             // foreground, no slot of its own in the set
@@ -290,50 +291,116 @@ enum {
 };
 
 typedef struct {
-    uintptr_t *table;           // NULL while nothing was ever added
-    size_t mask;                // its size - 1
-    size_t used;
+    uintptr_t *entries;         // NULL while nothing was ever added
+    size_t begin, end;          // the entries in use, holes among them
+    size_t capacity;
+    size_t used;                // tasks
+    size_t hint;                // where the next task to leave is likely to be
+    size_t *index;              // positions + 1, 0 where free; NULL while not needed
+    size_t mask;                // the index's size - 1
 } TaskSet;
 
 #define ENTRY_TASK(entry) ((PyObject *)((entry) & ~(uintptr_t)TAG_MASK))
+#define NOT_FOUND SIZE_MAX
+#define SCAN 16                 // entries that are looked at one by one
 
+/* The slot in the index that leads to a task, or the free one where it belongs. */
 static inline size_t
-TaskSet_home(const TaskSet *set, const void *task)
+TaskSet_slot(const TaskSet *set, const void *task)
 {
     uint64_t hash = (uint64_t)((uintptr_t)task >> 4) * UINT64_C(0x9E3779B97F4A7C15);
-    return (size_t)(hash >> 32) & set->mask;
-}
-
-/* The index of a task, or of the hole where it would be. */
-static inline size_t
-TaskSet_find(const TaskSet *set, const void *task)
-{
-    size_t i = TaskSet_home(set, task);
-    while (set->table[i] != 0 && ENTRY_TASK(set->table[i]) != task) {
+    size_t i = (size_t)(hash >> 32) & set->mask;
+    while (set->index[i] != 0 && ENTRY_TASK(set->entries[set->index[i] - 1]) != task) {
         i = (i + 1) & set->mask;
     }
     return i;
 }
 
-/* 0, or -1 and MemoryError. */
-static int
-TaskSet_grow(TaskSet *set)
+static void
+TaskSet_drop_index(TaskSet *set)
 {
-    TaskSet bigger = {.mask = set->table == NULL ? 7 : set->mask * 2 + 1, .used = set->used};
-    bigger.table = PyMem_Calloc(bigger.mask + 1, sizeof(uintptr_t));
-    if (bigger.table == NULL) {
-        PyErr_NoMemory();
-        return -1;
+    PyMem_Free(set->index);
+    set->index = NULL;
+}
+
+/* Index all entries; there is none afterwards if memory is short, and everything works without. */
+static void
+TaskSet_make_index(TaskSet *set)
+{
+    size_t size = 64;
+    while (size < set->capacity * 2) {
+        size *= 2;
     }
-    if (set->table != NULL) {
-        for (size_t i = 0; i <= set->mask; i++) {
-            if (set->table[i] != 0) {
-                bigger.table[TaskSet_find(&bigger, ENTRY_TASK(set->table[i]))] = set->table[i];
-            }
+    set->index = PyMem_Calloc(size, sizeof(size_t));
+    set->mask = size - 1;
+    for (size_t i = set->begin; set->index != NULL && i < set->end; i++) {
+        if (set->entries[i] != 0) {
+            set->index[TaskSet_slot(set, ENTRY_TASK(set->entries[i]))] = i + 1;
         }
-        PyMem_Free(set->table);
     }
-    *set = bigger;
+}
+
+static size_t
+TaskSet_scan(const TaskSet *set, const void *task, size_t from, size_t to)
+{
+    for (size_t i = from; i < to; i++) {
+        if (ENTRY_TASK(set->entries[i]) == task) {
+            return i;
+        }
+    }
+    return NOT_FOUND;
+}
+
+/* The position of a task, or NOT_FOUND. */
+static size_t
+TaskSet_find(TaskSet *set, const void *task)
+{
+    if (set->hint < set->end && ENTRY_TASK(set->entries[set->hint]) == task) {
+        return set->hint;
+    }
+    if (set->index == NULL) {
+        size_t from = set->hint > set->begin && set->hint < set->end ? set->hint : set->begin;
+        size_t to = set->end - from > SCAN ? from + SCAN : set->end;
+        size_t found = TaskSet_scan(set, task, from, to);
+        if (found != NOT_FOUND || (from == set->begin && to == set->end)) {
+            return found;
+        }
+        TaskSet_make_index(set);
+        if (set->index == NULL) {
+            return TaskSet_scan(set, task, set->begin, set->end);
+        }
+    }
+    return set->index[TaskSet_slot(set, task)] - 1;     // 0 - 1 is NOT_FOUND
+}
+
+/* Room for one more: squeeze the holes out, into a larger array unless they were many.  0, or -1 and MemoryError. */
+static int
+TaskSet_make_room(TaskSet *set)
+{
+    uintptr_t *entries = set->entries;
+    size_t capacity = set->capacity;
+    if (set->used >= capacity / 2) {
+        capacity = capacity == 0 ? 8 : capacity * 2;
+        entries = PyMem_New(uintptr_t, capacity);
+        if (entries == NULL) {
+            PyErr_NoMemory();
+            return -1;
+        }
+    }
+    size_t n = 0;
+    for (size_t i = set->begin; i < set->end; i++) {
+        if (set->entries[i] != 0) {
+            entries[n++] = set->entries[i];
+        }
+    }
+    if (entries != set->entries) {
+        PyMem_Free(set->entries);
+        set->entries = entries;
+        set->capacity = capacity;
+    }
+    set->begin = set->hint = 0;
+    set->end = n;
+    TaskSet_drop_index(set);
     return 0;
 }
 
@@ -341,65 +408,85 @@ TaskSet_grow(TaskSet *set)
 static int
 TaskSet_add(TaskSet *set, PyObject *task, int tag)
 {
-    if ((set->table == NULL || (set->used + 1) * 3 > (set->mask + 1) * 2) && TaskSet_grow(set) < 0) {
+    if (set->end == set->capacity && TaskSet_make_room(set) < 0) {
         return -1;
     }
-    set->table[TaskSet_find(set, task)] = (uintptr_t)Py_NewRef(task) | (uintptr_t)tag;
+    set->entries[set->end++] = (uintptr_t)Py_NewRef(task) | (uintptr_t)tag;
     set->used++;
+    if (set->index != NULL) {
+        set->index[TaskSet_slot(set, task)] = set->end;
+    }
     return 0;
 }
 
 /* The tag of a task, -1 when it is not there. */
 static int
-TaskSet_tag(const TaskSet *set, const void *task)
+TaskSet_tag(TaskSet *set, const void *task)
 {
-    if (set->table == NULL) {
-        return -1;
-    }
-    uintptr_t entry = set->table[TaskSet_find(set, task)];
-    return entry == 0 ? -1 : (int)(entry & TAG_MASK);
+    size_t at = TaskSet_find(set, task);
+    return at == NOT_FOUND ? -1 : (int)(set->entries[at] & TAG_MASK);
 }
 
 static void
 TaskSet_set_tag(TaskSet *set, const void *task, int tag)
 {
-    size_t i = TaskSet_find(set, task);
-    assert(set->table[i] != 0);
-    set->table[i] = (set->table[i] & ~(uintptr_t)TAG_MASK) | (uintptr_t)tag;
+    size_t at = TaskSet_find(set, task);
+    assert(at != NOT_FOUND);
+    set->entries[at] = (set->entries[at] & ~(uintptr_t)TAG_MASK) | (uintptr_t)tag;
+}
+
+/* Take what leads to a task out of the index, moving what follows back, so that there are no tombstones. */
+static void
+TaskSet_unindex(TaskSet *set, const void *task)
+{
+    size_t hole = TaskSet_slot(set, task);
+    for (size_t i = (hole + 1) & set->mask; set->index[i] != 0; i = (i + 1) & set->mask) {
+        size_t position = set->index[i];
+        set->index[i] = 0;
+        set->index[hole] = 0;
+        // Where it would go if it were added now: the hole, or where it is.
+        size_t to = TaskSet_slot(set, ENTRY_TASK(set->entries[position - 1]));
+        set->index[to] = position;
+        if (to == hole) {
+            hole = i;
+        }
+    }
+    set->index[hole] = 0;
 }
 
 /* Take a task out: its tag, and its reference, which is now the caller's to drop; -1 when it is not there. */
 static int
 TaskSet_take(TaskSet *set, const void *task)
 {
-    if (set->table == NULL) {
+    size_t at = TaskSet_find(set, task);
+    if (at == NOT_FOUND) {
         return -1;
     }
-    size_t hole = TaskSet_find(set, task);
-    if (set->table[hole] == 0) {
-        return -1;
+    int tag = (int)(set->entries[at] & TAG_MASK);
+    if (set->index != NULL) {
+        TaskSet_unindex(set, task);
     }
-    int tag = (int)(set->table[hole] & TAG_MASK);
-    for (size_t i = (hole + 1) & set->mask; set->table[i] != 0; i = (i + 1) & set->mask) {
-        size_t home = TaskSet_home(set, ENTRY_TASK(set->table[i]));
-        // It may fill the hole unless its home lies cyclically in (hole, i].
-        if (((i - home) & set->mask) >= ((i - hole) & set->mask)) {
-            set->table[hole] = set->table[i];
-            hole = i;
-        }
-    }
-    set->table[hole] = 0;
+    set->entries[at] = 0;
     set->used--;
+    if (set->used == 0) {
+        set->begin = set->end = set->hint = 0;
+        TaskSet_drop_index(set);
+        return tag;
+    }
+    while (set->entries[set->begin] == 0) {
+        set->begin++;
+    }
+    set->hint = at + 1 < set->end && at + 1 > set->begin ? at + 1 : set->begin;
     return tag;
 }
 
-/* The next entry without MARK (and of the kind, if it is not -1) from index *at on, marked; a new reference, or NULL
+/* The next entry without MARK (and of the kind, if it is not -1) from position *at on, marked; a new reference, or NULL
    at the end.  Whoever loops with this has to start again at 0 until nothing is found: entries move. */
 static PyObject *
 TaskSet_mark_next(TaskSet *set, size_t *at, int kind)
 {
-    for (; set->table != NULL && *at <= set->mask; ++*at) {
-        uintptr_t *entry = &set->table[*at];
+    for (; *at < set->end; ++*at) {
+        uintptr_t *entry = &set->entries[*at];
         if (*entry != 0 && !(*entry & MARK) && (kind < 0 || (int)(*entry & KIND_MASK) == kind)) {
             *entry |= MARK;
             return Py_NewRef(ENTRY_TASK(*entry));
@@ -412,15 +499,12 @@ static void
 TaskSet_clear(TaskSet *set)
 {
     TaskSet old = *set;
-    *set = (TaskSet){NULL, 0, 0};
-    if (old.table != NULL) {
-        for (size_t i = 0; i <= old.mask; i++) {
-            if (old.table[i] != 0) {
-                Py_DECREF(ENTRY_TASK(old.table[i]));
-            }
-        }
-        PyMem_Free(old.table);
+    *set = (TaskSet){0};
+    for (size_t i = old.begin; i < old.end; i++) {
+        Py_XDECREF(ENTRY_TASK(old.entries[i]));
     }
+    PyMem_Free(old.entries);
+    PyMem_Free(old.index);
 }
 
 
@@ -541,6 +625,7 @@ static int add_done_callback(TaskGroup *self, PyObject *task, PyObject *callback
 static int leave_lock_held(TaskGroup *self, const void *task);
 static PyObject *callback_context(TaskGroup *self, int kind);
 static PyObject *TaskGroup__on_task_done(PyObject *op, PyObject *task);
+static int turn_add_to_task_lock_held(Turn *self, PyObject *task);
 
 
 /* --- Turn: a place in the queue, what run_turn() awaits, and what its Task waits on ------------------------------- */
@@ -851,7 +936,7 @@ turn_closed_lock_held(Turn *self)
         return 0;
     }
     PyObject *task = Py_NewRef((PyObject *)self->task);
-    int rc = add_done_callback(self->group, task, (PyObject *)self, NULL);
+    int rc = turn_add_to_task_lock_held(self, task);
     Py_DECREF(task);
     return rc;
 }
@@ -895,7 +980,7 @@ Turn_fail(PyObject *op, PyObject *Py_UNUSED(ignored))
     Py_RETURN_NONE;
 }
 
-/* A turn as its Task's done callback: clean up after a Task that never awaited it, then what every task's end brings,
+/* The done callback of a Task that is not quiet: clean up after a Task that never awaited it, then what every task's end brings,
    then pass the slot on. */
 static int
 turn_task_done_lock_held(Turn *self, PyObject *task)
@@ -927,25 +1012,28 @@ turn_task_done_lock_held(Turn *self, PyObject *task)
 }
 
 static PyObject *
-Turn_call(PyObject *op, PyObject *args, PyObject *kwargs)
+Turn_task_done(PyObject *op, PyObject *task)
 {
-    PyObject *task;
-    if ((kwargs != NULL && PyDict_GET_SIZE(kwargs) != 0) || !PyArg_UnpackTuple(args, "turn", 1, 1, &task)) {
-        if (!PyErr_Occurred()) {
-            PyErr_SetString(PyExc_TypeError, "turn() takes no keyword arguments");
-        }
-        return NULL;
-    }
     int rc;
     Py_BEGIN_CRITICAL_SECTION(TURN(op)->group);
-    Py_INCREF(op);
     rc = turn_task_done_lock_held(TURN(op), task);
-    Py_DECREF(op);
     Py_END_CRITICAL_SECTION();
     if (rc < 0) {
         return NULL;
     }
     Py_RETURN_NONE;
+}
+
+static PyMethodDef Turn_task_done_def = {"_task_done", Turn_task_done, METH_O, NULL};
+
+/* Make the turn its Task's done callback. */
+static int
+turn_add_to_task_lock_held(Turn *self, PyObject *task)
+{
+    PyObject *callback = PyCFunction_New(&Turn_task_done_def, (PyObject *)self);
+    int rc = callback == NULL ? -1 : add_done_callback(self->group, task, callback, NULL);
+    Py_XDECREF(callback);
+    return rc;
 }
 
 static int
@@ -1159,7 +1247,6 @@ static PyType_Slot Turn_slots[] = {
     {Py_tp_clear, Turn_clear},
     {Py_tp_finalize, Turn_finalize},
     {Py_tp_repr, Turn_repr},
-    {Py_tp_call, Turn_call},
     {Py_tp_iter, PyObject_SelfIter},
     {Py_tp_iternext, Turn_iternext},
     {Py_am_await, PyObject_SelfIter},
@@ -1645,18 +1732,21 @@ typedef enum {
     LOOP_FAST,                  // it would do nothing but asyncio.Task(coro, loop=loop, ...)
 } LoopKind;
 
-/* uvloop.loop.Loop is a static type, which nobody can patch: a method found there under the name is uvloop's own. */
+/* uvloop.loop.Loop cannot be patched: a function that is found there under the name is uvloop's own. */
 static int
-is_uvloop_method(PyObject *loop, PyObject *method)
+is_uvloop_function(quattro_state *state, PyObject *loop, PyObject *function)
 {
-    if (!PyCFunction_Check(method) || PyCFunction_GET_SELF(method) != loop
-        || strcmp(((PyCFunctionObject *)method)->m_ml->ml_name, "create_task") != 0)
-    {
-        return 0;
-    }
     for (PyTypeObject *type = Py_TYPE(loop); type != NULL; type = type->tp_base) {
-        if (!(type->tp_flags & Py_TPFLAGS_HEAPTYPE)) {
-            return strcmp(type->tp_name, "uvloop.loop.Loop") == 0;
+        if ((type->tp_flags & Py_TPFLAGS_IMMUTABLETYPE) && strcmp(type->tp_name, "uvloop.loop.Loop") == 0) {
+            PyObject *dict = PyType_GetDict(type);
+            PyObject *own;
+            int rc = dict == NULL ? 0 : PyDict_GetItemRef(dict, state->str_create_task, &own);
+            Py_XDECREF(dict);
+            if (rc > 0) {
+                rc = own == function;
+                Py_DECREF(own);
+            }
+            return rc;
         }
     }
     return 0;
@@ -1672,17 +1762,21 @@ loop_kind(quattro_state *state, PyObject *loop)
         return -1;
     }
     int is_asyncio = 0, is_uvloop = 0;
-    if (PyMethod_Check(method)) {
+    if (PyMethod_Check(method) && PyMethod_GET_SELF(method) == loop) {
         PyObject *function = PyMethod_GET_FUNCTION(method);
-        is_asyncio = PyMethod_GET_SELF(method) == loop && function == state->stock_create_task
-                     && PyFunction_GET_CODE(function) == state->stock_code
-                     && (((PyFunctionObject *)function)->func_dict == NULL
-                         || PyDict_GET_SIZE(((PyFunctionObject *)function)->func_dict) == 0);
-    }
-    else {
-        is_uvloop = is_uvloop_method(loop, method);
+        if (function == state->stock_create_task) {
+            PyObject *dict = ((PyFunctionObject *)function)->func_dict;
+            is_asyncio = PyFunction_GET_CODE(function) == state->stock_code
+                         && (dict == NULL || PyDict_GET_SIZE(dict) == 0);
+        }
+        else if (!PyFunction_Check(function)) {
+            is_uvloop = is_uvloop_function(state, loop, function);
+        }
     }
     Py_DECREF(method);
+    if (is_uvloop < 0) {
+        return -1;
+    }
     if (!is_asyncio && !is_uvloop) {
         return LOOP_UNKNOWN;
     }
@@ -1876,9 +1970,9 @@ prepare(TaskGroup *self)
 }
 
 /* A new task, which has run already if it is eager, joins the group: takes over the reference to it and returns it, or
-   cancels it and drops it.  `callback` is NULL for a quiet one. */
+   cancels it and drops it.  `turn` is that of a task that had to queue, NULL for others. */
 static PyObject *
-adopt_lock_held(TaskGroup *self, PyObject *task, int kind, PyObject *callback, PyObject *context)
+adopt_lock_held(TaskGroup *self, PyObject *task, int kind, Turn *turn)
 {
     ASSERT_LOCKED(self);
     quattro_state *state = self->state;
@@ -1902,7 +1996,14 @@ adopt_lock_held(TaskGroup *self, PyObject *task, int kind, PyObject *callback, P
         }
         Py_DECREF(result);
     }
-    if (callback != NULL && add_done_callback(self, task, callback, context) < 0) {
+    int rc = 0;
+    if (turn == NULL) {
+        rc = add_done_callback(self, task, self->done, callback_context(self, kind));
+    }
+    else if (!turn->quiet) {
+        rc = turn_add_to_task_lock_held(turn, task);
+    }
+    if (rc < 0) {
         goto error;
     }
     if (self->aborting) {
@@ -1978,7 +2079,7 @@ create_queued_lock_held(TaskGroup *self, const Call *call, LoopKind kind)
     }
     turn->quiet = park && turn->waker != NULL;
     turn->task = task;
-    task = adopt_lock_held(self, task, KIND_PLAIN, turn->quiet ? NULL : (PyObject *)turn, NULL);
+    task = adopt_lock_held(self, task, KIND_PLAIN, turn);
     if (task == NULL) {
         turn->quiet = 0;
         goto error;
@@ -2071,8 +2172,7 @@ create_now_lock_held(TaskGroup *self, const Call *call, LoopKind loop_kind, int 
         }
     }
     if (task != NULL) {
-        int kept = ended > 0 ? KIND_PLAIN : kind;
-        task = adopt_lock_held(self, task, kept, self->done, callback_context(self, kept));
+        task = adopt_lock_held(self, task, ended > 0 ? KIND_PLAIN : kind, NULL);
     }
     if (task == NULL) {
         close_unstarted(state, coro);
@@ -3054,9 +3154,9 @@ TaskGroup_get_tasks(PyObject *op, void *Py_UNUSED(closure))
     PyObject *list = PyList_New(0);
     int rc = list == NULL ? -1 : 0;
     Py_BEGIN_CRITICAL_SECTION(op);
-    for (size_t i = 0; rc == 0 && self->tasks.table != NULL && i <= self->tasks.mask; i++) {
-        if (self->tasks.table[i] != 0) {
-            rc = PyList_Append(list, ENTRY_TASK(self->tasks.table[i]));
+    for (size_t i = self->tasks.begin; rc == 0 && i < self->tasks.end; i++) {
+        if (self->tasks.entries[i] != 0) {
+            rc = PyList_Append(list, ENTRY_TASK(self->tasks.entries[i]));
         }
     }
     Py_END_CRITICAL_SECTION();
@@ -3128,8 +3228,8 @@ TaskGroup_traverse(PyObject *op, visitproc visit, void *arg)
     Py_VISIT(self->eager_kwargs);
     Py_VISIT(self->wake);
     Py_VISIT(self->newest);
-    for (size_t i = 0; self->tasks.table != NULL && i <= self->tasks.mask; i++) {
-        Py_VISIT(ENTRY_TASK(self->tasks.table[i]));
+    for (size_t i = self->tasks.begin; i < self->tasks.end; i++) {
+        Py_VISIT(ENTRY_TASK(self->tasks.entries[i]));
     }
     Link *heads[] = {&self->queue, &self->wake_list};
     for (int i = 0; i < 2; i++) {

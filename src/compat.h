@@ -50,6 +50,12 @@ PyErr_SetRaisedException(PyObject *exc)
     }
     PyErr_Restore(Py_NewRef(Py_TYPE(exc)), exc, PyException_GetTraceback(exc));
 }
+
+static inline PyObject *
+PyType_GetDict(PyTypeObject *type)
+{
+    return Py_XNewRef(type->tp_dict);
+}
 #endif
 
 #if PY_VERSION_HEX < 0x030d0000
