@@ -6,9 +6,9 @@ import asyncio
 
 from . import _quattro
 from ._quattro import TaskGroupStatistics
+from ._version import __version__ as __version__
 
 __all__ = ["TaskGroup", "TaskGroupStatistics"]
-from ._version import __version__
 
 
 class TaskGroup(_quattro.TaskGroup, asyncio.TaskGroup):

@@ -701,39 +701,19 @@ turn_wake_lock_held(Turn *self)
     return schedule_wake_lock_held(self->group);
 }
 
-/* The coroutine has returned, or a cancellation has come out of it. */
+/* A quiet task is going to fail: have the group see it in a done callback.  A slot that the turn still holds is given
+   back there, after the group has looked at the error. */
 static int
-turn_end_lock_held(Turn *self)
+turn_see_failure_lock_held(Turn *self)
 {
     TaskGroup *group = self->group;
     ASSERT_LOCKED(group);
-    turn_set_state_lock_held(self, TURN_ENDED);
-    int rc = turn_release_lock_held(self);
-    if (self->quiet) {
-        self->quiet = 0;
-        PyObject *exc = PyErr_GetRaisedException();
-        int left = leave_lock_held(group, self->task);
-        if (exc != NULL) {
-            restore_first_error(exc, (PyObject *)self);
-        }
-        rc = rc < 0 || left < 0 ? -1 : 0;
-    }
-    return rc;
-}
-
-/* An error has come out of the coroutine: the slot is kept until the group has looked at it, in a done callback. */
-static int
-turn_fail_lock_held(Turn *self)
-{
-    TaskGroup *group = self->group;
-    ASSERT_LOCKED(group);
-    turn_set_state_lock_held(self, TURN_ENDED);
     if (!self->quiet) {
         return 0;
     }
     self->quiet = 0;
     int tag = TaskSet_tag(&group->tasks, self->task);
-    if (tag < 0) {
+    if (tag < 0 || group->done == NULL) {
         return turn_release_lock_held(self);
     }
     if (self->slot) {
@@ -741,9 +721,40 @@ turn_fail_lock_held(Turn *self)
         TaskSet_set_tag(&group->tasks, self->task, (tag & MARK) | KIND_SLOT);
     }
     PyObject *task = Py_NewRef((PyObject *)self->task);
-    int rc = group->done == NULL ? 0 : add_done_callback(group, task, group->done, NULL);
+    int rc = add_done_callback(group, task, group->done, NULL);
     Py_DECREF(task);
     return rc;
+}
+
+/* The coroutine has returned, or a cancellation has come out of it. */
+static int
+turn_end_lock_held(Turn *self)
+{
+    ASSERT_LOCKED(self->group);
+    turn_set_state_lock_held(self, TURN_ENDED);
+    if (turn_release_lock_held(self) < 0) {
+        // The loop refused to schedule: that is the task's error now.
+        PyObject *exc = PyErr_GetRaisedException();
+        if (turn_see_failure_lock_held(self) < 0) {
+            report_unraisable((PyObject *)self);
+        }
+        PyErr_SetRaisedException(exc);
+        return -1;
+    }
+    if (!self->quiet) {
+        return 0;
+    }
+    self->quiet = 0;
+    return leave_lock_held(self->group, self->task);
+}
+
+/* An error has come out of the coroutine. */
+static int
+turn_fail_lock_held(Turn *self)
+{
+    ASSERT_LOCKED(self->group);
+    turn_set_state_lock_held(self, TURN_ENDED);
+    return turn_see_failure_lock_held(self);
 }
 
 /* CancelledError, with the message that cancel() was given. */
@@ -1902,6 +1913,11 @@ static PyObject *
 make_task(TaskGroup *self, const Call *call, LoopKind kind, int eager)
 {
     quattro_state *state = self->state;
+    if (!TASK_TAKES_EAGER_START && kind >= LOOP_STOCK_DEBUG && call_has(call, state->str_eager_start)) {
+        // uvloop would ignore it.
+        PyErr_SetString(PyExc_TypeError, "eager_start needs CPython 3.12 or newer");
+        return NULL;
+    }
     if (call_is_plain(state, call)) {
         if (kind == LOOP_FAST) {
             return make_task_directly(self, call, eager);
@@ -1970,14 +1986,15 @@ prepare(TaskGroup *self)
 }
 
 /* A new task, which has run already if it is eager, joins the group: takes over the reference to it and returns it, or
-   cancels it and drops it.  `turn` is that of a task that had to queue, NULL for others. */
+   drops it.  `coro` is what it runs, and `turn` that of a task that had to queue, NULL for others. */
 static PyObject *
-adopt_lock_held(TaskGroup *self, PyObject *task, int kind, Turn *turn)
+adopt_lock_held(TaskGroup *self, PyObject *task, PyObject *coro, int kind, Turn *turn)
 {
     ASSERT_LOCKED(self);
     quattro_state *state = self->state;
     if (((uintptr_t)task & TAG_MASK) != 0 || TaskSet_tag(&self->tasks, task) >= 0) {
         PyErr_Format(PyExc_TypeError, "a new task was expected from the loop, got %R", task);
+        close_unstarted(state, coro);
         Py_DECREF(task);
         return NULL;
     }
@@ -2033,6 +2050,7 @@ orphan:
         PyObject *exc = PyErr_GetRaisedException();
         if (call_method(task, state->str_cancel) < 0) {
             PyErr_Clear();      // it may not even be a task
+            close_unstarted(state, coro);
         }
         PyErr_SetRaisedException(exc);
     }
@@ -2067,6 +2085,7 @@ create_queued_lock_held(TaskGroup *self, const Call *call, LoopKind kind)
     if (self->wake == NULL) {
         PyObject *wake = PyCFunction_New(&TaskGroup_wake_def, (PyObject *)self);
         if (wake == NULL) {
+            close_coroutine(state, runner);
             goto error;
         }
         Py_XSETREF(self->wake, wake);
@@ -2075,11 +2094,12 @@ create_queued_lock_held(TaskGroup *self, const Call *call, LoopKind kind)
     Call runner_call = {runner, call->values, call->kwnames};
     PyObject *task = make_task(self, &runner_call, kind, park);
     if (task == NULL) {
+        close_unstarted(state, runner);
         goto error;
     }
     turn->quiet = park && turn->waker != NULL;
     turn->task = task;
-    task = adopt_lock_held(self, task, KIND_PLAIN, turn);
+    task = adopt_lock_held(self, task, runner, KIND_PLAIN, turn);
     if (task == NULL) {
         turn->quiet = 0;
         goto error;
@@ -2104,10 +2124,7 @@ create_queued_lock_held(TaskGroup *self, const Call *call, LoopKind kind)
     return task;
 
 error:
-    if (runner != NULL) {
-        close_unstarted(state, runner);
-        Py_DECREF(runner);
-    }
+    Py_XDECREF(runner);
     if (turn != NULL) {
         PyObject *exc = PyErr_GetRaisedException();
         if (turn->state == TURN_QUEUED) {
@@ -2171,11 +2188,11 @@ create_now_lock_held(TaskGroup *self, const Call *call, LoopKind loop_kind, int 
             Py_XSETREF(self->newest, Py_NewRef(coro));
         }
     }
-    if (task != NULL) {
-        task = adopt_lock_held(self, task, ended > 0 ? KIND_PLAIN : kind, NULL);
-    }
     if (task == NULL) {
         close_unstarted(state, coro);
+    }
+    else {
+        task = adopt_lock_held(self, task, coro, ended > 0 ? KIND_PLAIN : kind, NULL);
     }
     Py_DECREF(coro);
     if (kind == KIND_SLOT && (task == NULL || ended > 0)) {

@@ -1,0 +1,41 @@
+# The commands of this project. PYTHON chooses the interpreter; each has a virtual environment of its own.
+#
+#   make run     build, and check the links of a site (URL=... for another than the one that it serves itself)
+#   make test    build, and run every test
+#   make lint    ruff and mypy
+#   make clean   remove what was built
+
+PYTHON ?= python3
+TAG := $(shell $(PYTHON) -c 'import sys, sysconfig; print(sys.implementation.cache_tag + sysconfig.get_config_var("ABIFLAGS"))')
+VENV ?= .venv/$(TAG)
+BIN := $(VENV)/bin
+SOURCES := $(wildcard src/*.c src/*.h quattro/*.py quattro/*.pyi) setup.py pyproject.toml
+TESTS ?=
+
+.PHONY: run test lint clean
+
+run: $(VENV)/installed
+	$(BIN)/python examples/linkcheck.py $(URL)
+
+test: $(VENV)/installed
+	$(BIN)/pytest $(TESTS)
+
+lint: $(VENV)/installed
+	$(BIN)/python -m pip install --quiet --group lint
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+clean:
+	rm -rf .venv build dist *.egg-info quattro/*.so
+
+# The package as a user would have it, every compiler warning an error.
+$(VENV)/installed: $(VENV)/tools $(SOURCES)
+	QUATTRO_WERROR=1 $(BIN)/python -m pip install --quiet --no-build-isolation --no-deps --force-reinstall .
+	touch $@
+
+$(VENV)/tools: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip setuptools
+	$(BIN)/python -m pip install --quiet --group test
+	touch $@

@@ -1,0 +1,85 @@
+"""Every ``async def`` test runs on each kind of loop, in a new one; afterwards nothing may be left over."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import inspect
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import uvloop
+
+
+def eager_loop() -> asyncio.AbstractEventLoop:
+    """asyncio's loop with the eager task factory."""
+    loop = asyncio.new_event_loop()
+    loop.set_task_factory(asyncio.eager_task_factory)  # type: ignore[attr-defined,unused-ignore]
+    return loop
+
+
+def factory_loop() -> asyncio.AbstractEventLoop:
+    """asyncio's loop with a task factory of the old kind, as tracing tools install them."""
+    loop = asyncio.new_event_loop()
+
+    def factory(loop: Any, coro: Any, **kwargs: Any) -> asyncio.Task[Any]:
+        return asyncio.Task(coro, loop=loop, **kwargs)
+
+    loop.set_task_factory(factory)
+    return loop
+
+
+LOOPS: dict[str, tuple[Callable[[], asyncio.AbstractEventLoop], bool]] = {
+    "asyncio": (asyncio.new_event_loop, False),
+    "debug": (asyncio.new_event_loop, True),
+    "factory": (factory_loop, False),
+    "uvloop": (uvloop.new_event_loop, False),
+}
+if sys.version_info >= (3, 12):
+    LOOPS["eager"] = (eager_loop, False)
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """A coroutine function is a test for each kind of loop (those that it names with the mark, if any)."""
+    if inspect.iscoroutinefunction(metafunc.function):
+        metafunc.fixturenames.append("loop_kind")
+        mark = metafunc.definition.get_closest_marker("loops")
+        metafunc.parametrize("loop_kind", [kind for kind in (mark.args if mark else LOOPS) if kind in LOOPS])
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
+    """Run a coroutine function to its end, with whatever the loop's exception handler was told as an error."""
+    if not inspect.iscoroutinefunction(pyfuncitem.obj):
+        return None
+    arguments = {name: pyfuncitem.funcargs[name] for name in inspect.signature(pyfuncitem.obj).parameters}
+    factory, debug = LOOPS[pyfuncitem.callspec.params["loop_kind"]]
+    expected = pyfuncitem.get_closest_marker("reports") is not None
+    reports: list[dict[str, Any]] = []
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        loop.slow_callback_duration = 1e9  # a slow machine is nobody's error
+        if not expected:
+            loop.set_exception_handler(lambda _, context: reports.append(context))
+        await pyfuncitem.obj(**arguments)
+        for _ in range(3):
+            await asyncio.sleep(0)  # what was scheduled behind our back
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+        gc.collect()
+
+    with asyncio.Runner(loop_factory=factory, debug=debug) as runner:
+        runner.run(main())
+    assert reports == []
+    return True
+
+
+@pytest.fixture
+def collected() -> Iterator[None]:
+    """Start from a clean heap and find no garbage that only the collector could free."""
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()

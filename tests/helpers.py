@@ -1,0 +1,65 @@
+"""What many tests need: passes of the loop, and jobs that say what happens to them."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+
+async def settle(passes: int = 20) -> None:
+    """Let the loop run until nothing that could run is left."""
+    for _ in range(passes):
+        await asyncio.sleep(0)
+
+
+async def noop() -> int:
+    """The least that a task can do."""
+    return 1
+
+
+async def forever() -> None:
+    """Wait to be cancelled."""
+    await asyncio.get_running_loop().create_future()
+
+
+async def fail(error: BaseException, passes: int = 0) -> None:
+    """Raise after some passes of the loop."""
+    for _ in range(passes):
+        await asyncio.sleep(0)
+    raise error
+
+
+class Log:
+    """What happened, in order."""
+
+    def __init__(self) -> None:
+        self.events: list[Any] = []
+        self.running = 0
+        self.peak = 0
+
+    async def job(self, name: Any, passes: int = 1) -> Any:
+        """Say when it starts and ends, and how many run at once."""
+        self.events.append(("start", name))
+        self.running += 1
+        self.peak = max(self.peak, self.running)
+        try:
+            for _ in range(passes):
+                await asyncio.sleep(0)
+        finally:
+            self.running -= 1
+            self.events.append(("end", name))
+        return name
+
+    async def waiter(self, name: Any) -> None:
+        """Wait to be cancelled, and say so."""
+        self.events.append(("start", name))
+        try:
+            await forever()
+        except asyncio.CancelledError:
+            self.events.append(("cancelled", name))
+            raise
+
+    @property
+    def started(self) -> list[Any]:
+        """The names of the jobs that have started, in order."""
+        return [name for what, name in self.events if what == "start"]

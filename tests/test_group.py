@@ -1,0 +1,460 @@
+"""The group: design 3.1. asyncio.TaskGroup's own suite is in test_conformance; here is what goes beyond it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import weakref
+from typing import Any
+
+import pytest
+from helpers import Log, fail, forever, noop, settle
+
+import quattro
+from quattro import TaskGroup
+
+
+async def test_is_a_drop_in() -> None:
+    """isinstance(tg, asyncio.TaskGroup) holds, and `as tg` is the group."""
+    group = TaskGroup()
+    assert isinstance(group, asyncio.TaskGroup)
+    async with group as tg:
+        assert tg is group
+        task = tg.create_task(noop())
+        assert type(task) is asyncio.Task
+    assert task.result() == 1
+
+
+async def test_documented_example() -> None:
+    """Functions passed uncalled run as tasks, and the background task ends after the others."""
+    log = Log()
+
+    async def task_1() -> Any:
+        return await log.job("task_1", 2)
+
+    async def task_2() -> Any:
+        return await log.job("task_2", 4)
+
+    async def background_task() -> None:
+        await log.waiter("background")
+
+    async with TaskGroup() as tg:
+        t1 = tg.create_task(task_1)
+        t2 = tg.create_task(task_2)
+        background = tg.create_background_task(background_task)
+    assert (t1.result(), t2.result()) == ("task_1", "task_2")
+    assert background.cancelled() and background.cancelling() == 1
+    assert log.events[-1] == ("cancelled", "background")
+    assert sorted(log.started) == ["background", "task_1", "task_2"]
+
+
+async def test_callable_is_called_in_its_task() -> None:
+    """What a callable does and raises belongs to the task that it starts."""
+    seen: list[Any] = []
+
+    def make() -> Any:
+        seen.append(asyncio.current_task())
+        return noop()
+
+    def broken() -> Any:
+        raise LookupError("in the task")
+
+    async with TaskGroup() as tg:
+        task = tg.create_task(make, name="made")
+    assert seen == [task] and task.get_name() == "made" and task.result() == 1
+    with pytest.raises(ExceptionGroup) as caught:
+        async with TaskGroup() as tg:
+            task = tg.create_task(broken)
+    assert caught.value.exceptions == (task.exception(),)
+
+
+async def test_errors_and_body_error_are_grouped() -> None:
+    """The errors of tasks and of the body come in one group, without a cause."""
+    with pytest.raises(ExceptionGroup) as caught:
+        async with TaskGroup() as tg:
+            tg.create_task(fail(ValueError("child")))
+            try:
+                await forever()
+            finally:
+                raise KeyError("body")
+    assert [type(e) for e in caught.value.exceptions] == [ValueError, KeyError]
+    assert caught.value.message == "unhandled errors in a TaskGroup"
+    assert caught.value.__cause__ is None and caught.value.__suppress_context__
+    assert asyncio.current_task().cancelling() == 0
+
+
+@pytest.mark.loops("asyncio", "uvloop", "debug")
+async def test_stray_cancellation_does_not_leave_the_group() -> None:
+    """A cancel() that hit the parent without its awaiting anything again is taken back at the exit, on every Python."""
+    async with TaskGroup() as tg:
+        tg.cancel()
+    await asyncio.sleep(0)  # would raise
+    assert asyncio.current_task().cancelling() == 0
+
+
+async def test_fresh_outside_cancel_while_passing_through_the_loop() -> None:
+    """An outside cancel that arrives while a stray one is swallowed is propagated."""
+
+    async def body() -> None:
+        async with TaskGroup() as tg:
+            tg.cancel()
+            asyncio.get_running_loop().call_soon(asyncio.current_task().cancel)
+        await forever()
+
+    task = asyncio.ensure_future(body())
+    await settle()
+    assert task.cancelled()
+
+
+@pytest.mark.parametrize("with_error", [False, True])
+async def test_timeout_around_a_group(with_error: bool) -> None:
+    """A timeout around a group ends in its own error, leaves no cancellation behind, and is not lost."""
+
+    async def stubborn() -> None:
+        try:
+            await forever()
+        except asyncio.CancelledError:
+            if with_error:
+                raise ValueError("in clean-up") from None
+            raise
+
+    with pytest.raises((TimeoutError, ExceptionGroup)) as caught:
+        async with asyncio.timeout(0):
+            async with TaskGroup() as tg:
+                tg.create_task(stubborn())
+    assert isinstance(caught.value, ExceptionGroup) == with_error
+    for _ in range(3):
+        await asyncio.sleep(0)  # a leaked cancellation would show here
+    assert asyncio.current_task().cancelling() == 0
+
+
+async def test_outside_cancel_survives_an_exception_group() -> None:
+    """The parent that was cancelled from outside sees the cancellation at its next await after the ExceptionGroup."""
+    seen: list[str] = []
+
+    async def body() -> None:
+        try:
+            async with TaskGroup() as tg:
+                tg.create_task(bad_clean_up())
+                await forever()
+        except* ValueError:
+            seen.append("group")
+        try:
+            await forever()
+        except asyncio.CancelledError:
+            seen.append("cancelled")
+            raise
+
+    async def bad_clean_up() -> None:
+        try:
+            await forever()
+        finally:
+            raise ValueError
+
+    task = asyncio.ensure_future(body())
+    await settle()
+    task.cancel()
+    await settle()
+    assert seen == ["group", "cancelled"] and task.cancelled() and task.cancelling() == 1
+
+
+@pytest.mark.reports
+@pytest.mark.parametrize("kind", [SystemExit, KeyboardInterrupt])
+async def test_base_error_of_the_body_displaces_and_reports(kind: type[BaseException]) -> None:
+    """SystemExit and KeyboardInterrupt go on as they are; what they displace is reported; no cancel() is left over."""
+    reports: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: reports.append(context))
+    error, child_error = kind(), ValueError("displaced")
+    with pytest.raises(kind) as caught:
+        async with TaskGroup() as tg:
+            tg.create_task(fail(child_error))
+            try:
+                await forever()
+            finally:
+                raise error
+    assert caught.value is error
+    assert [context["exception"] for context in reports] == [child_error]
+    assert kind.__name__ in reports[0]["message"]
+    assert asyncio.current_task().cancelling() == 0
+    await asyncio.sleep(0)
+
+
+async def test_body_cancelled_error_with_child_error() -> None:
+    """An error of a child has priority over the CancelledError that it causes in the body."""
+    with pytest.raises(ExceptionGroup) as caught:
+        async with TaskGroup() as tg:
+            tg.create_task(fail(ValueError()))
+            await forever()
+    assert len(caught.value.exceptions) == 1
+
+
+@pytest.mark.parametrize("refusal", ["not entered", "finished", "shutting down"])
+@pytest.mark.parametrize("method", ["create_task", "create_background_task"])
+async def test_refusals_close_the_coroutine(refusal: str, method: str) -> None:
+    """The three RuntimeErrors of asyncio, in its words; the coroutine is closed."""
+    words = {"not entered": "has not been entered", "finished": "is finished", "shutting down": "is shutting down"}
+    group = TaskGroup()
+    coro = noop()
+    if refusal == "finished":
+        async with group:
+            pass
+    if refusal == "shutting down":
+        async with group:
+            group.create_task(forever())
+            group.cancel()
+            with pytest.raises(RuntimeError, match=r"^TaskGroup <TaskGroup tasks=1 cancelling> is shutting down$"):
+                getattr(group, method)(coro)
+    else:
+        with pytest.raises(RuntimeError, match=words[refusal]):
+            getattr(group, method)(coro)
+    assert coro.cr_frame is None
+
+
+async def test_repr_and_statistics() -> None:
+    """repr() is asyncio's with background and queued counts; statistics() has Trio's and anyio's names."""
+    group = TaskGroup(concurrency_limit=2)
+    assert repr(group) == "<TaskGroup>"
+    assert group.statistics() == (0, 0, 0, 2)
+    async with group:
+        assert repr(group) == "<TaskGroup entered>"
+        for _ in range(5):
+            group.create_task(forever())
+        group.create_background_task(forever())
+        await settle()
+        assert repr(group) == "<TaskGroup tasks=6 background=1 queued=3 entered>"
+        statistics = group.statistics()
+        assert (statistics.running, statistics.queued, statistics.background) == (2, 3, 1)
+        assert statistics.concurrency_limit == group.concurrency_limit == 2
+        group.cancel()
+        assert group.statistics().queued == 0
+        assert "cancelling" in repr(group)
+    assert TaskGroup().concurrency_limit is None and TaskGroup().statistics().concurrency_limit is None
+
+
+async def test_after_the_exit_nothing_is_held() -> None:
+    """A finished group holds no task, no error and no parent."""
+
+    class Marked(Exception):
+        pass
+
+    group = TaskGroup(concurrency_limit=1)
+    refs: list[weakref.ref[Any]] = []
+
+    async def run() -> None:
+        try:
+            async with group:
+                refs.extend(weakref.ref(group.create_task(forever())) for _ in range(3))
+                refs.append(weakref.ref(group.create_background_task(forever())))
+                await asyncio.sleep(0)
+                error = Marked()
+                refs.append(weakref.ref(error))
+                try:
+                    raise error
+                finally:
+                    del error
+        except* Marked:
+            pass
+
+    gc.collect()
+    gc.disable()
+    try:
+        await asyncio.ensure_future(run())
+        await asyncio.sleep(0)
+        assert [ref() for ref in refs] == [None] * 5
+    finally:
+        gc.enable()
+    assert group._tasks == set() and group._errors is None and group._parent_task is None
+    assert gc.get_referents(group) != [] and asyncio.current_task() not in gc.get_referents(group)
+
+
+async def test_private_names_of_asyncio() -> None:
+    """What code in the wild reads of asyncio's group is there, and _abort() can be called."""
+    group = TaskGroup(concurrency_limit=1)
+    assert not group._entered and group._loop is None and group._errors == []
+    async with group:
+        one = group.create_task(forever())
+        two = group.create_task(forever())
+        three = group.create_background_task(forever())
+        assert group._tasks == {one, two, three}
+        assert group._entered and not group._exiting and not group._aborting
+        assert group._parent_task is asyncio.current_task() and group._loop is asyncio.get_running_loop()
+        assert not group._parent_cancel_requested
+        group._abort()
+        assert group._aborting
+    assert all(task.cancelled() and task.cancelling() == 1 for task in (one, two, three))
+    assert group._exiting
+
+
+async def test_overridden_hooks_are_honoured() -> None:
+    """A subclass's _abort, _on_task_done, create_task, __aenter__ and __aexit__ are used, and may call ours."""
+    calls: list[str] = []
+
+    class Group(TaskGroup):
+        async def __aenter__(self) -> Any:
+            calls.append("enter")
+            return await super().__aenter__()
+
+        async def __aexit__(self, *args: Any) -> Any:
+            calls.append("exit")
+            return await super().__aexit__(*args)
+
+        def create_task(self, *args: Any, **kwargs: Any) -> Any:
+            calls.append("create")
+            return super().create_task(*args, **kwargs)
+
+        def _abort(self) -> None:
+            calls.append("abort")
+            super()._abort()
+
+        def _on_task_done(self, task: Any) -> None:
+            calls.append("done")
+            super()._on_task_done(task)
+
+    with pytest.raises(ExceptionGroup):
+        async with Group(concurrency_limit=1) as group:
+            group.create_task(noop())
+            group.create_task(fail(ValueError()))
+            group.create_task(noop())
+    assert calls == ["enter", "create", "create", "create", "exit", "done", "done", "abort", "done"]
+
+
+async def test_subclass_with_arguments_and_attributes() -> None:
+    """A subclass may have an __init__ of its own, attributes and weak references."""
+
+    class Named(TaskGroup):
+        def __init__(self, name: str) -> None:
+            super().__init__(concurrency_limit=3)
+            self.name = name
+
+    group = Named("crawler")
+    assert (group.name, group.concurrency_limit, weakref.ref(group)()) == ("crawler", 3, group)
+    async with group:
+        group.create_task(noop())
+
+
+async def test_abort_cancels_once() -> None:
+    """On abort every task gets one cancel, background and queued ones too."""
+    with pytest.raises(ExceptionGroup):
+        async with TaskGroup(concurrency_limit=3) as tg:
+            tasks = [tg.create_task(forever()) for _ in range(2)]
+            tg.create_task(fail(ValueError(), passes=3))
+            tasks += [tg.create_task(forever()) for _ in range(3)]
+            tasks += [tg.create_background_task(forever()) for _ in range(2)]
+    assert [task.cancelling() for task in tasks] == [1] * 7
+    assert all(task.cancelled() for task in tasks)
+
+
+@pytest.mark.parametrize("when", ["before", "body", "child", "exiting", "after"])
+async def test_cancel(when: str) -> None:
+    """cancel() leaves the group without CancelledError, whenever it is called."""
+    group = TaskGroup()
+
+    async def canceller() -> None:
+        await settle(3)
+        group.cancel()
+        group.cancel()
+
+    reached = []
+    if when == "before":
+        group.cancel()
+    async with group:
+        if when in ("child", "exiting"):
+            group.create_task(canceller())
+        if when == "body":
+            group.cancel()
+        if when == "exiting":
+            group.create_task(forever())
+        elif when != "after":
+            await forever()
+        reached.append(True)
+    if when == "after":
+        group.cancel()
+    assert bool(reached) == (when in ("exiting", "after"))
+    assert asyncio.current_task().cancelling() == 0
+    await asyncio.sleep(0)
+
+
+async def test_async_generator_closed_early() -> None:
+    """A group in an async generator that is closed swallows nothing and leaves GeneratorExit alone."""
+    log = Log()
+
+    async def numbers() -> Any:
+        async with TaskGroup() as tg:
+            tg.create_task(log.waiter("child"))
+            tg.create_background_task(log.waiter("background"))
+            yield 1
+
+    generator = numbers()
+    assert await anext(generator) == 1
+    await settle()
+    await generator.aclose()
+    assert sorted(log.events) == [
+        ("cancelled", "background"), ("cancelled", "child"), ("start", "background"), ("start", "child"),
+    ]  # fmt: skip
+
+
+async def test_exit_in_another_task() -> None:
+    """A group that is exited in another task than it was entered in (as some test fixtures do) just works."""
+    group = TaskGroup()
+    await asyncio.ensure_future(_enter(group))
+    task = group.create_task(noop())
+    background = group.create_background_task(forever())
+    await asyncio.ensure_future(_exit(group))
+    assert task.result() == 1 and background.cancelled()
+
+
+async def _enter(group: TaskGroup) -> None:
+    await group.__aenter__()
+
+
+async def _exit(group: TaskGroup) -> None:
+    await group.__aexit__(None, None, None)
+
+
+async def test_exit_stack() -> None:
+    """AsyncExitStack enters and leaves it like any other context manager."""
+    async with contextlib.AsyncExitStack() as stack:
+        tg = await stack.enter_async_context(TaskGroup())
+        task = tg.create_task(noop())
+    assert task.result() == 1
+
+
+async def test_parent_cancelled_at_the_exit() -> None:
+    """A parent cancelled while it waits at the exit cancels its tasks and goes on with the message."""
+
+    async def body() -> None:
+        async with TaskGroup(concurrency_limit=1) as tg:
+            for _ in range(3):
+                tg.create_task(forever())
+            tg.create_background_task(forever())
+
+    task = asyncio.ensure_future(body())
+    await settle()
+    task.cancel("why")
+    with pytest.raises(asyncio.CancelledError) as caught:
+        await task
+    assert caught.value.args == ("why",)
+
+
+async def test_task_error_after_the_exit_was_broken_off() -> None:
+    """A group whose parent was destroyed while waiting reports errors to the loop, not to nobody."""
+    group = TaskGroup()
+    waiting = group.__aenter__().__await__()
+    with contextlib.suppress(StopIteration):
+        next(waiting)
+    task = group.create_task(forever())
+    leaving = group.__aexit__(None, None, None)
+    assert asyncio.isfuture(leaving.send(None))
+    leaving.close()
+    with pytest.raises(RuntimeError, match="is finished"):
+        group.create_task(noop())
+    task.cancel()
+    await settle()
+    assert group._tasks == set()
+
+
+def test_version_and_exports() -> None:
+    """The package exports two names and has a version."""
+    assert quattro.__all__ == ["TaskGroup", "TaskGroupStatistics"]
+    assert quattro.__version__.count(".") == 2

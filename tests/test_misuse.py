@@ -1,0 +1,535 @@
+"""Bad input and misuse: every row of design 3.5, and hostile objects in every place that the C calls."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import gc
+import pickle
+import subprocess
+import sys
+import textwrap
+import threading
+from collections.abc import Coroutine
+from typing import Any
+
+import pytest
+from helpers import Log, forever, noop, settle
+
+from quattro import TaskGroup, _quattro
+
+METHODS = pytest.mark.parametrize("method", ["create_task", "create_background_task"])
+LIMITS = pytest.mark.parametrize("limit", [None, 1])
+
+
+@METHODS
+@LIMITS
+async def test_not_a_coroutine(method: str, limit: int | None) -> None:
+    """Neither a coroutine nor callable: asyncio's TypeError at the call, limit or not."""
+    async with TaskGroup(concurrency_limit=limit) as tg:
+        tg.create_task(noop())
+        future = asyncio.get_running_loop().create_future()
+        generator = (i for i in ())
+        for value in (42, None, "coro", future, generator):
+            with pytest.raises(TypeError) as caught:
+                getattr(tg, method)(value)
+            assert str(caught.value) == f"a coroutine was expected, got {value!r}"
+        assert tg.statistics().queued == 0
+
+
+@METHODS
+@LIMITS
+async def test_callable_without_a_coroutine(method: str, limit: int | None) -> None:
+    """A callable that returns something else fails in its task with the same TypeError."""
+    with pytest.raises(ExceptionGroup) as caught:
+        async with TaskGroup(concurrency_limit=limit) as tg:
+            tg.create_task(noop())
+            task = getattr(tg, method)(lambda: 42)
+            await settle()
+    assert str(task.exception()) == "a coroutine was expected, got 42"
+    assert caught.value.exceptions == (task.exception(),)
+
+
+@METHODS
+async def test_wrong_arguments_close_the_coroutine(method: str) -> None:
+    """Missing, superfluous and doubled arguments are TypeErrors; no coroutine is left unclosed."""
+    async with TaskGroup() as tg:
+        create = getattr(tg, method)
+        with pytest.raises(TypeError, match="coro"):
+            create()
+        with pytest.raises(TypeError, match="coro"):
+            create(name="x")
+        coros = [noop() for _ in range(3)]
+        with pytest.raises(TypeError, match="keyword-only"):
+            create(coros[0], "name")
+        with pytest.raises(TypeError):
+            create(coros[1], coro=coros[2])
+        assert all(coro.cr_frame is None for coro in coros)
+        task = create(name="by keyword", coro=noop())
+        assert task.get_name() == "by keyword"
+        await task
+
+
+@METHODS
+@LIMITS
+async def test_unknown_keyword(method: str, limit: int | None) -> None:
+    """An unknown keyword is what the loop says, and the coroutine is closed."""
+    async with TaskGroup(concurrency_limit=limit) as tg:
+        tg.create_task(noop())
+        coro = noop()
+        with pytest.raises(TypeError, match="colour"):
+            getattr(tg, method)(coro, colour="red")
+        assert coro.cr_frame is None
+        assert tg.statistics().queued == 0
+
+
+@pytest.mark.skipif(sys.version_info >= (3, 12), reason="asyncio.Task takes eager_start from 3.12 on")
+@LIMITS
+async def test_eager_start_on_3_11(limit: int | None) -> None:
+    """eager_start is a TypeError on 3.11, and the coroutine is closed."""
+    async with TaskGroup(concurrency_limit=limit) as tg:
+        tg.create_task(noop())
+        coro = noop()
+        with pytest.raises(TypeError, match="eager_start"):
+            tg.create_task(coro, eager_start=True)
+        assert coro.cr_frame is None
+
+
+async def test_entered_twice() -> None:
+    """A group is entered once."""
+    async with TaskGroup() as tg:
+        with pytest.raises(RuntimeError, match="has already been entered"):
+            async with tg:
+                pass
+        with pytest.raises(RuntimeError, match="has already been entered"):
+            tg.__init__(concurrency_limit=3)  # type: ignore[misc]
+    with pytest.raises(RuntimeError, match="has already been entered"):
+        await tg.__aenter__()
+
+
+def test_no_parent_task() -> None:
+    """Without a task around it a group can't be entered, and without a loop neither."""
+
+    async def main() -> None:
+        errors: list[BaseException] = []
+
+        def enter() -> None:
+            try:
+                next(TaskGroup().__aenter__().__await__())
+            except BaseException as error:
+                errors.append(error)
+
+        asyncio.get_running_loop().call_soon(enter)
+        await settle(2)
+        assert type(errors[0]) is RuntimeError and "cannot determine the parent task" in str(errors[0])
+
+    asyncio.run(main())
+    with pytest.raises(RuntimeError, match="no running event loop"):
+        TaskGroup().__aenter__().send(None)  # type: ignore[attr-defined]
+
+
+async def test_exit_without_enter_and_twice() -> None:
+    """Leaving a group that was never entered, or again, is a RuntimeError."""
+    group = TaskGroup()
+    with pytest.raises(RuntimeError, match="has not been entered"):
+        await group.__aexit__(None, None, None)
+    async with group:
+        pass
+    with pytest.raises(RuntimeError, match="is already exiting"):
+        await group.__aexit__(None, None, None)
+    with pytest.raises(TypeError):
+        group.__aexit__(None, None)  # type: ignore[call-arg]
+    with pytest.raises(TypeError):
+        group.__aexit__(42, 42, None)  # type: ignore[arg-type]
+
+
+async def test_init_misuse() -> None:
+    """__new__ without __init__ is a group without a limit; a second __init__ sets the limit anew."""
+    group = TaskGroup.__new__(TaskGroup)
+    assert repr(group) == "<TaskGroup>" and group.concurrency_limit is None
+    async with group:
+        task = group.create_task(noop())
+    assert task.result() == 1
+    group = TaskGroup(concurrency_limit=2)
+    group.__init__()  # type: ignore[misc]
+    assert group.concurrency_limit is None
+
+
+def test_pickle_and_copy() -> None:
+    """A group can't be pickled or copied."""
+    group = TaskGroup()
+    for action in (pickle.dumps, copy.copy, copy.deepcopy):
+        with pytest.raises(TypeError, match="cannot pickle or copy a 'TaskGroup' object"):
+            action(group)
+
+
+def test_internal_types() -> None:
+    """The helper types can't be made by hand, and no type of ours can be patched."""
+    for name in ("_Turn", "_Await"):
+        with pytest.raises(TypeError):
+            getattr(_quattro, name)()
+        with pytest.raises(TypeError):
+            getattr(_quattro, name).patched = 1
+    with pytest.raises(TypeError):
+        _quattro.TaskGroup._abort = None  # type: ignore[method-assign,assignment]
+
+
+async def test_awaitables_are_used_once() -> None:
+    """What __aenter__() and __aexit__() return is awaited once, like a coroutine; unused, it does nothing."""
+    group = TaskGroup()
+    entering = group.__aenter__()
+    group.__aenter__()
+    assert await entering is group
+    with pytest.raises(RuntimeError, match="cannot reuse already awaited"):
+        await entering
+    unused: Any = group.__aexit__(None, None, None)
+    with pytest.raises(ValueError, match="thrown"):
+        unused.throw(ValueError("thrown"))
+    for bad in ((), (1,), (1, 2, 3, 4)):
+        with pytest.raises(TypeError):
+            group.__aexit__(None, None, None).throw(*bad)  # type: ignore[attr-defined]
+    task = group.create_task(noop())
+    await group.__aexit__(None, None, None)
+    assert task.result() == 1
+
+
+class Awkward(Coroutine[Any, Any, Any]):
+    """A coroutine that is not native, with methods that do what a test wants."""
+
+    def __init__(self, **methods: Any) -> None:
+        self.methods = methods
+        self.closed = 0
+
+    def send(self, value: Any) -> Any:
+        """Finish at once, unless told otherwise."""
+        if "send" in self.methods:
+            return self.methods["send"](value)
+        raise StopIteration("awkward")
+
+    def throw(self, *args: Any) -> Any:
+        """Let it through."""
+        raise args[0]
+
+    def close(self) -> None:
+        """Count, and do as told."""
+        self.closed += 1
+        if "close" in self.methods:
+            self.methods["close"]()
+
+    def __await__(self) -> Any:
+        """Be one's own iterator."""
+        return self
+
+    def __iter__(self) -> Any:
+        """Be one's own iterator."""
+        return self
+
+    def __next__(self) -> Any:
+        """One step."""
+        return self.send(None)
+
+
+@LIMITS
+async def test_coroutine_that_is_not_native(limit: int | None) -> None:
+    """A coroutine of another kind (Cython's, say) runs, in the queue as well, and is closed when refused."""
+    async with TaskGroup(concurrency_limit=limit) as tg:
+        tg.create_task(noop())
+        task = tg.create_task(Awkward())
+    assert task.result() == "awkward"
+    refused = Awkward()
+    with pytest.raises(RuntimeError, match="is finished"):
+        tg.create_task(refused)
+    assert refused.closed == 1
+
+
+async def test_coroutine_whose_close_raises(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The original error goes on when close() fails; that error is reported as unraisable."""
+    seen: list[Any] = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda unraisable: seen.append(type(unraisable.exc_value)))
+    with pytest.raises(RuntimeError, match="has not been entered"):
+        TaskGroup().create_task(Awkward(close=lambda: 1 / 0))
+    assert seen == [ZeroDivisionError]
+
+
+@LIMITS
+async def test_factory_that_raises(limit: int | None) -> None:
+    """When the task factory raises, its error goes on, the coroutine is closed, and no slot is lost."""
+    loop = asyncio.get_running_loop()
+    previous = loop.get_task_factory()
+
+    def factory(*args: Any, **kwargs: Any) -> Any:
+        raise LookupError("no task today")
+
+    log = Log()
+    async with TaskGroup(concurrency_limit=limit) as tg:
+        coros = [forever() for _ in range(3)]
+        loop.set_task_factory(factory)
+        for coro in coros:
+            with pytest.raises(LookupError, match="no task today"):
+                tg.create_task(coro)
+        loop.set_task_factory(previous)
+        assert all(coro.cr_frame is None for coro in coros)
+        assert tg.statistics()[:3] == (0, 0, 0) and tg._tasks == set()
+        tg.create_task(log.job("after"))
+        blocked = tg.create_task(log.job("blocked", 3))
+        loop.set_task_factory(factory)
+        coro = forever()
+        with pytest.raises(LookupError):
+            tg.create_task(coro)
+        loop.set_task_factory(previous)
+        assert coro.cr_frame is None
+    assert blocked.done() and log.started[0] == "after"
+
+
+@LIMITS
+@pytest.mark.parametrize("nonsense", [None, 42, "task", object()])
+async def test_factory_that_returns_nonsense(limit: int | None, nonsense: Any) -> None:
+    """A factory that returns no task is an error at the call; the coroutine is closed, and nothing is lost."""
+    loop = asyncio.get_running_loop()
+    previous = loop.get_task_factory()
+    async with TaskGroup(concurrency_limit=limit) as tg:
+        running = tg.create_task(settle(5))
+        loop.set_task_factory(lambda *args, **kwargs: nonsense)
+        coro = forever()
+        with pytest.raises((AttributeError, TypeError)):
+            tg.create_task(coro)
+        loop.set_task_factory(previous)
+        assert coro.cr_frame is None and tg._tasks == {running}
+
+
+async def test_factory_that_re_enters_the_group() -> None:
+    """A factory that creates tasks, cancels and asks for statistics while it is called does no harm."""
+    loop = asyncio.get_running_loop()
+    previous = loop.get_task_factory()
+    depth = 0
+
+    def factory(loop: Any, coro: Any, **kwargs: Any) -> Any:
+        nonlocal depth
+        depth += 1
+        if depth < 5:
+            tg.create_task(noop())
+        if depth == 7:
+            tg.cancel()
+        repr(tg), tg.statistics(), tg._tasks
+        return asyncio.Task(coro, loop=loop, **kwargs)
+
+    async with TaskGroup(concurrency_limit=2) as tg:
+        loop.set_task_factory(factory)
+        with pytest.raises(RuntimeError, match="is shutting down"):
+            for _ in range(9):
+                tg.create_task(forever())
+        loop.set_task_factory(previous)
+    assert tg._tasks == set() and depth == 7
+
+
+async def test_task_whose_methods_raise(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A Task whose add_done_callback() raises is not adopted; one whose cancel() raises does not stop an abort."""
+    loop = asyncio.get_running_loop()
+    previous = loop.get_task_factory()
+
+    class NoCallbacks(asyncio.Task):  # type: ignore[type-arg]
+        def add_done_callback(self, *args: Any, **kwargs: Any) -> None:
+            raise LookupError("no callbacks")
+
+    class NoCancel(asyncio.Task):  # type: ignore[type-arg]
+        def cancel(self, msg: Any = None) -> bool:
+            super().cancel(msg)
+            raise LookupError("but cancelled")
+
+    async with TaskGroup() as tg:
+        loop.set_task_factory(lambda loop, coro, **kw: NoCallbacks(coro, loop=loop, **kw))
+        with pytest.raises(LookupError):
+            tg.create_task(forever())
+        loop.set_task_factory(previous)
+        assert tg._tasks == set()
+    await settle()
+    others: list[str] = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda unraisable: others.append(str(unraisable.exc_value)))
+    async with TaskGroup() as tg:
+        loop.set_task_factory(lambda loop, coro, **kw: NoCancel(coro, loop=loop, **kw))
+        tasks = [tg.create_task(forever()) for _ in range(3)]
+        loop.set_task_factory(previous)
+        with pytest.raises(LookupError, match="but cancelled"):
+            tg._abort()
+    assert others == ["but cancelled"] * 2
+    assert all(task.cancelling() == 1 and task.cancelled() for task in tasks)
+
+
+async def test_task_with_hostile_hash_and_eq() -> None:
+    """__hash__ and __eq__ of a Task are never asked."""
+
+    class Unhashable(asyncio.Task):  # type: ignore[type-arg]
+        def __hash__(self) -> int:
+            if sys._getframe(1).f_globals.get("__name__", "").startswith("asyncio"):
+                return id(self)
+            raise LookupError("hash")
+
+        def __eq__(self, other: object) -> bool:
+            return self is other
+
+    loop = asyncio.get_running_loop()
+    previous = loop.get_task_factory()
+    async with TaskGroup(concurrency_limit=2) as tg:
+        loop.set_task_factory(lambda loop, coro, **kw: asyncio.Task(coro, loop=loop, **kw))
+        for _ in range(50):
+            tg.create_task(noop())
+        loop.set_task_factory(previous)
+    assert tg._tasks == set()
+
+
+async def test_last_reference_dropped_in_the_body() -> None:
+    """A group whose last name goes away in the body lives on until its exit."""
+    tasks: list[Any] = []
+
+    async def main() -> None:
+        async with TaskGroup(concurrency_limit=1) as tg:
+            tasks.extend(tg.create_task(noop()) for _ in range(3))
+            del tg
+            gc.collect()
+
+    await main()
+    assert [task.result() for task in tasks] == [1, 1, 1]
+
+
+def test_other_thread() -> None:
+    """Another thread that touches a group may get errors, but crashes nothing."""
+
+    async def main() -> None:
+        stop = threading.Event()
+
+        def bother(tg: TaskGroup) -> None:
+            while not stop.is_set():
+                repr(tg), tg.statistics(), tg._tasks, tg._errors, tg._parent_task
+
+        async with TaskGroup(concurrency_limit=3) as tg:
+            threads = [threading.Thread(target=bother, args=(tg,)) for _ in range(2)]
+            for thread in threads:
+                thread.start()
+            for _ in range(2000):
+                tg.create_task(noop())
+            await settle(700)
+            stop.set()
+            for thread in threads:
+                thread.join()
+
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        asyncio.run(main())
+    finally:
+        sys.setswitchinterval(interval)
+
+
+@pytest.mark.parametrize("limit", [None, 1])
+@pytest.mark.parametrize("kind", ["KeyboardInterrupt", "SystemExit"])
+@pytest.mark.parametrize("where", ["create_task", "create_background_task"])
+def test_base_error_in_a_child(limit: int | None, kind: str, where: str) -> None:
+    """KeyboardInterrupt and SystemExit in a task come out of asyncio.run(), and every task that began has ended."""
+    script = textwrap.dedent(f"""
+        import asyncio
+        from quattro import TaskGroup
+
+        began, ended = [], []
+
+        async def sibling(i):
+            began.append(i)
+            try:
+                await asyncio.Event().wait()
+            finally:
+                ended.append(i)
+
+        async def bad():
+            await asyncio.sleep(0)
+            raise {kind}(7)
+
+        async def main():
+            async with TaskGroup(concurrency_limit={limit}) as tg:
+                tg.create_background_task(sibling(0))
+                tg.{where}(bad())
+                for i in range(1, 4):
+                    tg.create_task(sibling(i))
+
+        try:
+            asyncio.run(main())
+        except {kind} as error:
+            assert error.args == (7,)
+        else:
+            raise AssertionError("not raised")
+        assert began and sorted(began) == sorted(ended)
+    """)
+    done = subprocess.run([sys.executable, "-X", "dev", "-c", script], capture_output=True, text=True)
+    assert done.returncode == 0 and "never awaited" not in done.stderr and "destroyed" not in done.stderr, done.stderr
+
+
+@pytest.mark.parametrize("state", ["running", "queued", "never stepped"])
+def test_interpreter_ends_with_a_live_group(state: str) -> None:
+    """An interpreter that ends while a group is alive says nothing, and does not crash."""
+    script = textwrap.dedent(f"""
+        import asyncio, sys
+        from quattro import TaskGroup
+
+        async def forever():
+            await asyncio.get_running_loop().create_future()
+
+        async def main():
+            global group
+            group = TaskGroup(concurrency_limit=2)
+            await group.__aenter__()
+            for _ in range(1 if {state!r} == "running" else 5):
+                group.create_task(forever())
+            group.create_background_task(forever)
+            if {state!r} != "never stepped":
+                await asyncio.sleep(0)
+
+        loop = asyncio.new_event_loop()
+        loop.set_exception_handler(lambda *args: None)  # asyncio's own "Task was destroyed but it is pending"
+        loop.run_until_complete(main())
+        loop.close()
+    """)
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    lines = [line for line in done.stderr.splitlines() if "never awaited" not in line and "forever" not in line]
+    assert (done.returncode, lines) == (0, [])
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="interpreters with their own GIL came with 3.12")
+def test_subinterpreters() -> None:
+    """The extension works in interpreters with a GIL of their own."""
+    code = textwrap.dedent("""
+        import asyncio
+        from quattro import TaskGroup
+        async def noop(): return 1
+        async def main():
+            async with TaskGroup(concurrency_limit=2) as tg:
+                tasks = [tg.create_task(noop()) for _ in range(10)]
+                tg.create_background_task(asyncio.sleep(3600))
+            assert sum(task.result() for task in tasks) == 10
+        asyncio.run(main())
+    """)
+    asyncio_alone = _run_in_subinterpreters("import asyncio")
+    if asyncio_alone.returncode < 0:
+        pytest.skip("this CPython crashes when a sub-interpreter imports asyncio, without quattro (3.12.1 does)")
+    done = _run_in_subinterpreters(code)
+    assert done.returncode == 0, done.stderr
+
+
+def _run_in_subinterpreters(code: str) -> subprocess.CompletedProcess[str]:
+    script = textwrap.dedent(f"""
+        import sys
+        if sys.version_info >= (3, 14):
+            from concurrent import interpreters
+            for _ in range(5):
+                interpreter = interpreters.create()
+                interpreter.exec({code!r})
+                interpreter.close()
+        else:
+            try:
+                import _interpreters
+            except ImportError:
+                import _xxsubinterpreters as _interpreters
+            for _ in range(5):
+                interpreter = _interpreters.create()
+                error = _interpreters.run_string(interpreter, {code!r})
+                assert error is None, error
+                _interpreters.destroy(interpreter)
+    """)
+    return subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
