@@ -29,9 +29,9 @@ lint: $(VENV)/installed
 clean:
 	rm -rf .venv build dist *.egg-info quattro/*.so
 
-# The package as a user would have it, every compiler warning an error.
+# In place, so that a Python that is started here finds what was built; every compiler warning is an error.
 $(VENV)/installed: $(VENV)/tools $(SOURCES)
-	QUATTRO_WERROR=1 $(BIN)/python -m pip install --quiet --no-build-isolation --no-deps --force-reinstall .
+	QUATTRO_WERROR=1 $(BIN)/python -m pip install --quiet --no-build-isolation --no-deps --editable .
 	touch $@
 
 $(VENV)/tools: pyproject.toml
