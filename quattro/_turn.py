@@ -15,9 +15,8 @@ if TYPE_CHECKING:
 
 async def run_turn(turn: _Turn) -> Any:
     """Wait for the turn, run the coroutine that it hands over, and tell it how that ended."""
-    coro = await turn
     try:
-        result = await coro
+        result = await (await turn)
     except CancelledError:
         turn.end()
         raise

@@ -34,7 +34,7 @@
 
         QUEUED --grant--> GRANTED --its step--> RUNNING --end(), fail()--> ENDED
            |                 |
-           +-----cancel()----+--> CANCELLED --its step--> ENDED
+           +-----cancel()----+--> CANCELLED --its step, end()--> ENDED
 
    A Turn is three things in one allocation: the node of the queue, the awaitable that run_turn() awaits, and the
    future-like that the Task waits on (add_done_callback, cancel, result).  It owns the caller's coroutine until the
@@ -137,6 +137,25 @@ static int
 call_method(PyObject *op, PyObject *method)
 {
     PyObject *value = PyObject_CallMethodNoArgs(op, method);
+    Py_XDECREF(value);
+    return value == NULL ? -1 : 0;
+}
+
+/* Call a method of a task without arguments; `own` is asyncio.Task's, which nobody can patch. */
+static PyObject *
+call_task(quattro_state *state, PyObject *task, PyObject *name, PyObject *own)
+{
+    if (Py_IS_TYPE(task, (PyTypeObject *)state->CTask)) {
+        return PyObject_CallOneArg(own, task);
+    }
+    return PyObject_CallMethodNoArgs(task, name);
+}
+
+/* task.cancel(); 0, or -1. */
+static int
+cancel_task(quattro_state *state, PyObject *task)
+{
+    PyObject *value = call_task(state, task, state->str_cancel, state->task_cancel);
     Py_XDECREF(value);
     return value == NULL ? -1 : 0;
 }
@@ -248,7 +267,7 @@ static int
 copy_names(quattro_state *state, PyObject *to, PyObject *from)
 {
     Py_INCREF(from);
-    while (Py_IS_TYPE(from, (PyTypeObject *)state->partial)) {
+    for (int depth = 0; depth < 16 && Py_IS_TYPE(from, (PyTypeObject *)state->partial); depth++) {
         PyObject *func = PyObject_GetAttr(from, state->str_func);
         Py_DECREF(from);
         if (func == NULL) {
@@ -569,6 +588,8 @@ typedef struct {
     Py_ssize_t queued;          // turns in the queue
     Link queue;
     Link wake_list;
+    unsigned int loop_version;  // of the loop's class, when its ClassKind was
+    unsigned char loop_class;   // this
     unsigned entered : 1;
     unsigned exiting : 1;
     unsigned aborting : 1;
@@ -577,7 +598,7 @@ typedef struct {
     unsigned parent_cancel_requested : 1;
     unsigned cancel_on_enter : 1;
     unsigned wake_scheduled : 1;
-    unsigned done_is_ours : 1;  // nobody has overridden _on_task_done
+    unsigned hooks_are_ours : 1; // nobody has overridden _on_task_done or _abort
 } TaskGroup;
 
 typedef enum {
@@ -623,8 +644,11 @@ static int schedule_wake_lock_held(TaskGroup *self);
 static int task_done_lock_held(TaskGroup *self, PyObject *task);
 static int add_done_callback(TaskGroup *self, PyObject *task, PyObject *callback, PyObject *context);
 static int leave_lock_held(TaskGroup *self, const void *task);
+static int watch_lock_held(TaskGroup *self, const void *task, int kind);
+static int task_ended_lock_held(TaskGroup *self, PyObject *task, PyObject *failed);
 static PyObject *callback_context(TaskGroup *self, int kind);
 static PyObject *TaskGroup__on_task_done(PyObject *op, PyObject *task);
+static PyObject *TaskGroup__abort(PyObject *op, PyObject *ignored);
 static int turn_add_to_task_lock_held(Turn *self, PyObject *task);
 
 
@@ -713,25 +737,41 @@ turn_see_failure_lock_held(Turn *self)
     }
     self->quiet = 0;
     int tag = TaskSet_tag(&group->tasks, self->task);
-    if (tag < 0 || group->done == NULL) {
+    if (tag < 0) {
         return turn_release_lock_held(self);
     }
     if (self->slot) {
         self->slot = 0;
         TaskSet_set_tag(&group->tasks, self->task, (tag & MARK) | KIND_SLOT);
     }
-    PyObject *task = Py_NewRef((PyObject *)self->task);
-    int rc = add_done_callback(group, task, group->done, NULL);
-    Py_DECREF(task);
-    return rc;
+    return watch_lock_held(group, self->task, KIND_SLOT);
 }
 
-/* The coroutine has returned, or a cancellation has come out of it. */
+/* run_turn() tells that it is about to return, or to raise: CancelledError if `failed` is 0. */
 static int
-turn_end_lock_held(Turn *self)
+turn_end_lock_held(Turn *self, int failed)
 {
     ASSERT_LOCKED(self->group);
+    if (self->state == TURN_ENDED) {
+        return 0;
+    }
+    turn_close_coro(self);
+    if (self->waker != NULL) {
+        // Its Task still waits for us, so this is no step of it: run_turn() is being closed, by its finalizer or by
+        // somebody who got hold of it.  The place in the queue stays, so that the Task gets its step, and with it the
+        // error that a closed coroutine raises.
+        int quiet = self->quiet;
+        self->quiet = 0;
+        if (!quiet || TaskSet_tag(&self->group->tasks, self->task) < 0) {
+            return 0;
+        }
+        return turn_add_to_task_lock_held(self, (PyObject *)self->task);
+    }
+    turn_leave_queue_lock_held(self);
     turn_set_state_lock_held(self, TURN_ENDED);
+    if (failed) {
+        return turn_see_failure_lock_held(self);
+    }
     if (turn_release_lock_held(self) < 0) {
         // The loop refused to schedule: that is the task's error now.
         PyObject *exc = PyErr_GetRaisedException();
@@ -748,15 +788,6 @@ turn_end_lock_held(Turn *self)
     return leave_lock_held(self->group, self->task);
 }
 
-/* An error has come out of the coroutine. */
-static int
-turn_fail_lock_held(Turn *self)
-{
-    ASSERT_LOCKED(self->group);
-    turn_set_state_lock_held(self, TURN_ENDED);
-    return turn_see_failure_lock_held(self);
-}
-
 /* CancelledError, with the message that cancel() was given. */
 static void
 turn_raise_cancelled(Turn *self)
@@ -771,24 +802,6 @@ turn_raise_cancelled(Turn *self)
         PyErr_SetObject(type, exc);
         Py_DECREF(exc);
     }
-}
-
-/* Tell the group that the error which is set comes out of `await turn`, so that run_turn() will not: it stays set. */
-static void
-turn_unwind_lock_held(Turn *self)
-{
-    PyObject *exc = PyErr_GetRaisedException();
-    int rc;
-    if (PyErr_GivenExceptionMatches(exc, self->group->state->CancelledError)) {
-        rc = turn_end_lock_held(self);
-    }
-    else {
-        rc = turn_fail_lock_held(self);
-    }
-    if (rc < 0) {
-        report_unraisable((PyObject *)self);
-    }
-    PyErr_SetRaisedException(exc);
 }
 
 /* Hand the caller's coroutine over, a callable's after calling it; a new reference. */
@@ -808,9 +821,7 @@ turn_begin_lock_held(Turn *self)
         }
     }
     if (rc <= 0) {
-        Py_XDECREF(coro);
-        turn_unwind_lock_held(self);
-        return NULL;
+        Py_CLEAR(coro);
     }
     return coro;
 }
@@ -830,7 +841,6 @@ turn_send_lock_held(Turn *self, PyObject **result)
         return *result == NULL ? PYGEN_ERROR : PYGEN_RETURN;
     case TURN_CANCELLED:
         turn_raise_cancelled(self);
-        turn_unwind_lock_held(self);
         return PYGEN_ERROR;
     default:
         PyErr_SetString(PyExc_RuntimeError, "a turn can be awaited only once");
@@ -873,91 +883,11 @@ Turn_iternext(PyObject *op)
 }
 
 static PyObject *
-Turn_send(PyObject *op, PyObject *Py_UNUSED(value))
-{
-    return Turn_iternext(op);
-}
-
-/* The exception that throw(type_or_exc, value, traceback) was given, a new reference; NULL and TypeError for none. */
-static PyObject *
-thrown_exception(PyObject *const *args, Py_ssize_t nargs)
-{
-    if (nargs < 1 || nargs > 3) {
-        PyErr_Format(PyExc_TypeError, "throw() takes 1 to 3 arguments (%zd given)", nargs);
-        return NULL;
-    }
-    PyObject *type = args[0];
-    PyObject *value = nargs > 1 && args[1] != Py_None ? args[1] : NULL;
-    PyObject *exc;
-    if (value != NULL && PyExceptionInstance_Check(value)) {
-        exc = Py_NewRef(value);
-    }
-    else if (PyExceptionClass_Check(type)) {
-        exc = value == NULL ? PyObject_CallNoArgs(type) : PyObject_CallOneArg(type, value);
-    }
-    else {
-        exc = Py_NewRef(type);
-    }
-    if (exc != NULL && !PyExceptionInstance_Check(exc)) {
-        PyErr_Format(PyExc_TypeError, "throw() takes an exception, not %R", exc);
-        Py_CLEAR(exc);
-    }
-    if (exc != NULL && nargs == 3 && args[2] != Py_None && PyException_SetTraceback(exc, args[2]) < 0) {
-        Py_CLEAR(exc);
-    }
-    return exc;
-}
-
-/* Raise `exc`, which is owned, out of `await turn`. */
-static void
-turn_throw_lock_held(Turn *self, PyObject *exc)
-{
-    Py_INCREF(self);
-    turn_leave_queue_lock_held(self);
-    turn_close_coro(self);
-    PyErr_SetRaisedException(exc);
-    turn_unwind_lock_held(self);
-    Py_DECREF(self);
-}
-
-static PyObject *
-Turn_throw(PyObject *op, PyObject *const *args, Py_ssize_t nargs)
-{
-    PyObject *exc = thrown_exception(args, nargs);
-    if (exc == NULL) {
-        return NULL;
-    }
-    Py_BEGIN_CRITICAL_SECTION(TURN(op)->group);
-    turn_throw_lock_held(TURN(op), exc);
-    Py_END_CRITICAL_SECTION();
-    return NULL;
-}
-
-/* run_turn() is being closed around us: by its finalizer, or by somebody who got hold of it.  The place in the queue
-   stays, so that the Task gets its step, and with it the error that a closed coroutine raises. */
-static int
-turn_closed_lock_held(Turn *self)
-{
-    turn_close_coro(self);
-    if (!self->quiet) {
-        return 0;
-    }
-    self->quiet = 0;
-    if (TaskSet_tag(&self->group->tasks, self->task) < 0) {
-        return 0;
-    }
-    PyObject *task = Py_NewRef((PyObject *)self->task);
-    int rc = turn_add_to_task_lock_held(self, task);
-    Py_DECREF(task);
-    return rc;
-}
-
-static PyObject *
-Turn_close(PyObject *op, PyObject *Py_UNUSED(ignored))
+turn_ended(PyObject *op, int failed)
 {
     int rc;
     Py_BEGIN_CRITICAL_SECTION(TURN(op)->group);
-    rc = turn_closed_lock_held(TURN(op));
+    rc = turn_end_lock_held(TURN(op), failed);
     Py_END_CRITICAL_SECTION();
     if (rc < 0) {
         return NULL;
@@ -968,27 +898,13 @@ Turn_close(PyObject *op, PyObject *Py_UNUSED(ignored))
 static PyObject *
 Turn_end(PyObject *op, PyObject *Py_UNUSED(ignored))
 {
-    int rc;
-    Py_BEGIN_CRITICAL_SECTION(TURN(op)->group);
-    rc = TURN(op)->state == TURN_RUNNING ? turn_end_lock_held(TURN(op)) : 0;
-    Py_END_CRITICAL_SECTION();
-    if (rc < 0) {
-        return NULL;
-    }
-    Py_RETURN_NONE;
+    return turn_ended(op, 0);
 }
 
 static PyObject *
 Turn_fail(PyObject *op, PyObject *Py_UNUSED(ignored))
 {
-    int rc;
-    Py_BEGIN_CRITICAL_SECTION(TURN(op)->group);
-    rc = TURN(op)->state == TURN_RUNNING ? turn_fail_lock_held(TURN(op)) : 0;
-    Py_END_CRITICAL_SECTION();
-    if (rc < 0) {
-        return NULL;
-    }
-    Py_RETURN_NONE;
+    return turn_ended(op, 1);
 }
 
 /* The done callback of a Task that is not quiet: clean up after a Task that never awaited it, then what every task's end brings,
@@ -1003,7 +919,7 @@ turn_task_done_lock_held(Turn *self, PyObject *task)
         turn_set_state_lock_held(self, TURN_ENDED);
         turn_close_coro(self);
     }
-    PyObject *callback = group->done_is_ours ? NULL : Py_XNewRef(group->done);
+    PyObject *callback = group->hooks_are_ours ? NULL : Py_XNewRef(group->done);
     int rc;
     if (callback != NULL) {
         PyObject *result = PyObject_CallOneArg(callback, task);
@@ -1234,11 +1150,8 @@ Turn_dealloc(PyObject *op)
 }
 
 static PyMethodDef Turn_methods[] = {
-    {"send", Turn_send, METH_O, NULL},
-    {"throw", (PyCFunction)(void (*)(void))Turn_throw, METH_FASTCALL, NULL},
-    {"close", Turn_close, METH_NOARGS, NULL},
-    {"end", Turn_end, METH_NOARGS, PyDoc_STR("The coroutine returned, or was cancelled.")},
-    {"fail", Turn_fail, METH_NOARGS, PyDoc_STR("The coroutine raised.")},
+    {"end", Turn_end, METH_NOARGS, PyDoc_STR("run_turn() returns, or raises CancelledError.")},
+    {"fail", Turn_fail, METH_NOARGS, PyDoc_STR("run_turn() raises another error.")},
     {"cancel", (PyCFunction)(void (*)(void))Turn_cancel, METH_FASTCALL | METH_KEYWORDS, NULL},
     {"add_done_callback", (PyCFunction)(void (*)(void))Turn_add_done_callback, METH_FASTCALL | METH_KEYWORDS, NULL},
     {"result", Turn_result, METH_NOARGS, NULL},
@@ -1304,7 +1217,6 @@ static int
 grant_lock_held(TaskGroup *self)
 {
     ASSERT_LOCKED(self);
-    int rc = 0;
     while (!self->aborting && self->slots < self->limit && !Link_is_empty(&self->queue)) {
         Turn *turn = TURN_OF(self->queue.next);
         Link_remove(&turn->link);   // the list's reference is ours now
@@ -1325,7 +1237,7 @@ grant_lock_held(TaskGroup *self)
             must_cancel = attr_is_true(task, self->state->str__must_cancel);
         }
         if (must_cancel < 0) {
-            rc = -1;
+            report_unraisable(task);
         }
         else if (must_cancel && turn->state == TURN_GRANTED) {
             turn_set_state_lock_held(turn, TURN_CANCELLED);
@@ -1335,18 +1247,8 @@ grant_lock_held(TaskGroup *self)
         }
         Py_XDECREF(task);
         Py_DECREF(turn);
-        if (rc < 0) {
-            break;
-        }
     }
-    if (!Link_is_empty(&self->wake_list)) {
-        PyObject *exc = PyErr_GetRaisedException();
-        if (schedule_wake_lock_held(self) < 0) {
-            rc = -1;
-        }
-        restore_first_error(exc, (PyObject *)self);
-    }
-    return rc;
+    return Link_is_empty(&self->wake_list) ? 0 : schedule_wake_lock_held(self);
 }
 
 /* A slot comes back. */
@@ -1461,7 +1363,15 @@ release_and_start_lock_held(TaskGroup *self)
     self->wake_scheduled = 1;       // as if a handle were coming: it is us
     int rc = grant_lock_held(self);
     self->wake_scheduled = 0;
-    return rc < 0 ? rc : wake_lock_held(self);
+    if (rc < 0) {
+        PyObject *exc = PyErr_GetRaisedException();
+        if (!Link_is_empty(&self->wake_list)) {
+            schedule_wake_lock_held(self);
+        }
+        restore_first_error(exc, (PyObject *)self);
+        return -1;
+    }
+    return wake_lock_held(self);
 }
 
 
@@ -1472,6 +1382,11 @@ static int
 report_to_loop(TaskGroup *self, PyObject *message, PyObject *exc, PyObject *task)
 {
     quattro_state *state = self->state;
+    if (self->loop == NULL) {
+        Py_XDECREF(message);
+        PyErr_Format(PyExc_RuntimeError, "TaskGroup %R has not been entered", self);
+        return -1;
+    }
     PyObject *context = message == NULL ? NULL : PyDict_New();
     PyObject *loop = Py_NewRef(self->loop);
     PyObject *result = NULL;
@@ -1516,15 +1431,15 @@ cancel_tasks_lock_held(TaskGroup *self, int kind, int gently)
     ASSERT_LOCKED(self);
     quattro_state *state = self->state;
     PyObject *first = NULL;
-    size_t at;
+    size_t found;
     do {
-        at = 0;
-        size_t found = 0;
+        size_t at = 0;
+        found = 0;
         PyObject *task;
         while ((task = TaskSet_mark_next(&self->tasks, &at, kind)) != NULL) {
             found++;
             long cancelling = gently ? task_cancelling(state, task) : 0;
-            int rc = cancelling < 0 ? -1 : cancelling > 0 ? 0 : call_method(task, state->str_cancel);
+            int rc = cancelling < 0 ? -1 : cancelling > 0 ? 0 : cancel_task(state, task);
             Py_DECREF(task);
             if (rc < 0) {
                 PyObject *exc = PyErr_GetRaisedException();
@@ -1537,10 +1452,7 @@ cancel_tasks_lock_held(TaskGroup *self, int kind, int gently)
                 }
             }
         }
-        if (found == 0) {
-            break;
-        }
-    } while (1);
+    } while (found > 0);
     if (first != NULL) {
         PyErr_SetRaisedException(first);
         return -1;
@@ -1610,44 +1522,53 @@ wake_parent_lock_held(TaskGroup *self)
     return rc < 0 ? -1 : 0;
 }
 
+/* Every step of what a task's end brings is taken, whichever fails; the first error is raised. */
+#define STEP(call) \
+    do { \
+        PyObject *exc_ = rc < 0 ? PyErr_GetRaisedException() : NULL; \
+        if ((call) < 0) { \
+            rc = -1; \
+        } \
+        restore_first_error(exc_, task); \
+    } while (0)
+
 /* What a task's error does to the group (asyncio's _on_task_done from `if task.cancelled()` on). */
 static int
 take_error_lock_held(TaskGroup *self, PyObject *task)
 {
     quattro_state *state = self->state;
-    int rc = call_is_true(task, state->str_cancelled);
+    PyObject *cancelled = call_task(state, task, state->str_cancelled, state->task_cancelled);
+    int rc = cancelled == NULL ? -1 : PyObject_IsTrue(cancelled);
+    Py_XDECREF(cancelled);
     if (rc != 0) {
         return rc < 0 ? -1 : 0;
     }
-    PyObject *exc = PyObject_CallMethodNoArgs(task, state->str_exception);
+    PyObject *exc = call_task(state, task, state->str_exception, state->task_exception);
     if (exc == NULL || exc == Py_None) {
         Py_XDECREF(exc);
         return exc == NULL ? -1 : 0;
     }
     PyObject *parent = Py_XNewRef(self->parent);
     if (parent != NULL) {
-        rc = append_error(self, exc);
+        STEP(append_error(self, exc));
         if (is_base_error(exc) && self->base_error == NULL) {
             self->base_error = Py_NewRef(exc);
         }
     }
-    int parent_done = parent == NULL ? 1 : call_is_true(parent, state->str_done);
+    int parent_done = 1;
+    if (parent != NULL) {
+        STEP(parent_done = call_is_true(parent, state->str_done));
+    }
     if (parent_done > 0) {
-        PyObject *message = PyUnicode_FromFormat(
+        STEP(report_to_loop(self, PyUnicode_FromFormat(
             "Task %R has errored out but its parent task %R is already completed",
-            task, parent == NULL ? Py_None : parent);
-        rc = report_to_loop(self, message, exc, task);
+            task, parent == NULL ? Py_None : parent), exc, task));
     }
-    else if (parent_done < 0) {
-        rc = -1;
-    }
-    else if (!self->aborting && !self->parent_cancel_requested) {
+    else if (parent_done == 0 && !self->aborting && !self->parent_cancel_requested) {
         // The parent is cancelled to get it out of the body, and uncancelled in __aexit__().
-        rc = call_abort(self) < 0 ? -1 : rc;
-        PyObject *first = PyErr_GetRaisedException();
+        STEP(call_abort(self));
         self->parent_cancel_requested = 1;
-        rc = call_method(parent, state->str_cancel) < 0 ? -1 : rc;
-        restore_first_error(first, parent);
+        STEP(cancel_task(state, parent));
     }
     Py_XDECREF(parent);
     Py_DECREF(exc);
@@ -1667,18 +1588,9 @@ discard_awaited_by(TaskGroup *self, PyObject *task)
     return result == NULL ? -1 : 0;
 }
 
-/* Every step of what a task's end brings is taken, whichever fails; the first error is raised. */
-#define STEP(call) \
-    do { \
-        PyObject *exc_ = PyErr_GetRaisedException(); \
-        if ((call) < 0) { \
-            rc = -1; \
-        } \
-        restore_first_error(exc_, task); \
-    } while (0)
-
+/* `failed` is the task whose error is to be looked at, NULL if nobody may. */
 static int
-task_done_lock_held(TaskGroup *self, PyObject *task)
+task_ended_lock_held(TaskGroup *self, PyObject *task, PyObject *failed)
 {
     ASSERT_LOCKED(self);
     int rc = 0;
@@ -1689,7 +1601,9 @@ task_done_lock_held(TaskGroup *self, PyObject *task)
     }
     STEP(discard_awaited_by(self, task));
     STEP(wake_parent_lock_held(self));
-    STEP(take_error_lock_held(self, task));
+    if (failed != NULL) {
+        STEP(take_error_lock_held(self, failed));
+    }
     if (kind == KIND_SLOT) {
         STEP(release_and_start_lock_held(self));
     }
@@ -1700,26 +1614,46 @@ task_done_lock_held(TaskGroup *self, PyObject *task)
     return rc;
 }
 
+/* What every task's end brings: the group's _on_task_done(). */
+static int
+task_done_lock_held(TaskGroup *self, PyObject *task)
+{
+    return task_ended_lock_held(self, task, task);
+}
+
+/* Have a quiet task, which is about to end, seen by a done callback; if that can't be had, see its end now. */
+static int
+watch_lock_held(TaskGroup *self, const void *key, int kind)
+{
+    ASSERT_LOCKED(self);
+    PyObject *task = Py_NewRef((PyObject *)key);
+    int rc = add_done_callback(self, task, self->done, callback_context(self, kind));
+    if (rc < 0) {
+        PyObject *exc = PyErr_GetRaisedException();
+        if (task_ended_lock_held(self, task, NULL) < 0) {
+            report_unraisable(task);
+        }
+        PyErr_SetRaisedException(exc);
+    }
+    Py_DECREF(task);
+    return rc;
+}
+
 /* A quiet task is about to end without an error. */
 static int
 leave_lock_held(TaskGroup *self, const void *key)
 {
     ASSERT_LOCKED(self);
-    int tag = TaskSet_tag(&self->tasks, key);
-    if (tag < 0) {
+    if (TaskSet_tag(&self->tasks, key) < 0) {
         return 0;
     }
-    PyObject *task = Py_NewRef((PyObject *)key);
-    int rc = 0;
-    if (self->tasks.used - self->background > 1 || self->done == NULL) {
-        TaskSet_take(&self->tasks, task);
-        Py_DECREF(task);
-        rc = discard_awaited_by(self, task);
-    }
-    else {
+    if (self->tasks.used - self->background == 1) {
         // The parent waits for this one: its own done callbacks come before ours, and so before the parent.
-        rc = add_done_callback(self, task, self->done, callback_context(self, KIND_PLAIN));
+        return watch_lock_held(self, key, KIND_PLAIN);
     }
+    PyObject *task = (PyObject *)key;
+    TaskSet_take(&self->tasks, task);       // its reference is ours now
+    int rc = discard_awaited_by(self, task);
     Py_DECREF(task);
     return rc;
 }
@@ -1743,11 +1677,16 @@ typedef enum {
     LOOP_FAST,                  // it would do nothing but asyncio.Task(coro, loop=loop, ...)
 } LoopKind;
 
+/* What the class of a loop makes of create_task(), when no instance attribute hides it. */
+typedef enum {
+    CLASS_UNKNOWN, CLASS_ASYNCIO, CLASS_UVLOOP,
+} ClassKind;
+
 /* uvloop.loop.Loop cannot be patched: a function that is found there under the name is uvloop's own. */
 static int
-is_uvloop_function(quattro_state *state, PyObject *loop, PyObject *function)
+is_uvloop_function(quattro_state *state, PyTypeObject *type, PyObject *function)
 {
-    for (PyTypeObject *type = Py_TYPE(loop); type != NULL; type = type->tp_base) {
+    for (; type != NULL; type = type->tp_base) {
         if ((type->tp_flags & Py_TPFLAGS_IMMUTABLETYPE) && strcmp(type->tp_name, "uvloop.loop.Loop") == 0) {
             PyObject *dict = PyType_GetDict(type);
             PyObject *own;
@@ -1763,62 +1702,102 @@ is_uvloop_function(quattro_state *state, PyObject *loop, PyObject *function)
     return 0;
 }
 
-/* The one place that decides whether a hook could be skipped; -1 on error.  Asked for every task, because tools patch
-   the class or the instance at any time. */
+/* A ClassKind, or -1.  It is remembered by the class's version tag, which changes when the class or one of its bases
+   does. */
 static int
-loop_kind(quattro_state *state, PyObject *loop)
+loop_class_kind(TaskGroup *self, PyTypeObject *type)
 {
-    PyObject *method = PyObject_GetAttr(loop, state->str_create_task);
-    if (method == NULL) {
+    quattro_state *state = self->state;
+    unsigned int version = type_version(type);
+    if (version != 0 && version == self->loop_version) {
+        return self->loop_class;
+    }
+    PyObject *function = PyObject_GetAttr((PyObject *)type, state->str_create_task);
+    if (function == NULL) {
         return -1;
     }
-    int is_asyncio = 0, is_uvloop = 0;
-    if (PyMethod_Check(method) && PyMethod_GET_SELF(method) == loop) {
-        PyObject *function = PyMethod_GET_FUNCTION(method);
-        if (function == state->stock_create_task) {
-            PyObject *dict = ((PyFunctionObject *)function)->func_dict;
-            is_asyncio = PyFunction_GET_CODE(function) == state->stock_code
-                         && (dict == NULL || PyDict_GET_SIZE(dict) == 0);
-        }
-        else if (!PyFunction_Check(function)) {
-            is_uvloop = is_uvloop_function(state, loop, function);
+    int kind = CLASS_UNKNOWN;
+    if (function == state->stock_create_task) {
+        // The instance's _task_factory and _debug are what they seem unless the class has a say in them.
+        PyObject *names[] = {state->str__task_factory, state->str__debug};
+        kind = CLASS_ASYNCIO;
+        for (int i = 0; i < 2 && kind == CLASS_ASYNCIO; i++) {
+            PyObject *value;
+            int rc = PyObject_GetOptionalAttr((PyObject *)type, names[i], &value);
+            kind = rc < 0 ? -1 : rc > 0 ? CLASS_UNKNOWN : CLASS_ASYNCIO;
+            Py_XDECREF(value);
         }
     }
-    Py_DECREF(method);
-    if (is_uvloop < 0) {
+    else if (!PyFunction_Check(function)) {
+        int rc = is_uvloop_function(state, type, function);
+        kind = rc < 0 ? -1 : rc > 0 ? CLASS_UVLOOP : CLASS_UNKNOWN;
+    }
+    Py_DECREF(function);
+    if (kind >= 0) {
+        self->loop_class = (unsigned char)kind;
+        self->loop_version = type_version(type);    // looking it up may have given the class a tag
+    }
+    return kind;
+}
+
+/* The one place that decides whether a hook could be skipped; a LoopKind, or -1.  Asked for every task, because tools
+   patch the class or the instance at any time. */
+static int
+loop_kind(TaskGroup *self)
+{
+    quattro_state *state = self->state;
+    PyObject *loop = self->loop;
+    int class_kind = loop_class_kind(self, Py_TYPE(loop));
+    if (class_kind <= 0 || Py_TYPE(loop)->tp_getattro != PyObject_GenericGetAttr) {
+        return class_kind < 0 ? -1 : LOOP_UNKNOWN;
+    }
+    PyObject *dict = PyObject_GenericGetDict(loop, NULL);
+    if (dict == NULL) {
         return -1;
     }
-    if (!is_asyncio && !is_uvloop) {
-        return LOOP_UNKNOWN;
+    PyObject *factory = NULL, *debug = NULL, *patched = NULL, *task_type = NULL;
+    int kind = LOOP_UNKNOWN;
+    int rc = PyDict_GetItemRef(dict, state->str_create_task, &patched);
+    if (rc != 0) {
+        kind = rc < 0 ? -1 : LOOP_UNKNOWN;
     }
-    PyObject *factory;
-    if (is_asyncio) {
-        factory = PyObject_GetAttr(loop, state->str__task_factory);
+    else if (class_kind == CLASS_ASYNCIO) {
+        PyFunctionObject *function = (PyFunctionObject *)state->stock_create_task;
+        if (function->func_code == state->stock_code
+            && (function->func_dict == NULL || PyDict_GET_SIZE(function->func_dict) == 0))
+        {
+            kind = PyDict_GetItemRef(dict, state->str__task_factory, &factory) < 0
+                   || PyDict_GetItemRef(dict, state->str__debug, &debug) < 0 ? -1 : LOOP_FAST;
+        }
     }
     else {
         factory = PyObject_CallMethodNoArgs(loop, state->str_get_task_factory);
+        debug = factory == NULL ? NULL : PyObject_CallMethodNoArgs(loop, state->str_get_debug);
+        kind = debug == NULL ? -1 : LOOP_FAST;
     }
-    if (factory == NULL) {
-        return -1;
+    if (kind == LOOP_FAST && PyDict_GetItemRef(state->tasks_dict, state->str_Task, &task_type) < 0) {
+        kind = -1;
     }
-    int kind = LOOP_FAST;
-    if (factory != Py_None) {
-        kind = is_asyncio && factory == state->eager_task_factory ? LOOP_STOCK_EAGER : LOOP_STOCK;
+    if (kind == LOOP_FAST) {
+        if (factory == NULL || debug == NULL) {
+            kind = LOOP_UNKNOWN;
+        }
+        else if (factory != Py_None) {
+            kind = class_kind == CLASS_ASYNCIO && factory == state->eager_task_factory ? LOOP_STOCK_EAGER : LOOP_STOCK;
+        }
+        else if (task_type != state->CTask) {
+            kind = LOOP_STOCK;
+        }
+        else if (debug != Py_False) {
+            kind = LOOP_STOCK_DEBUG;
+        }
     }
-    Py_DECREF(factory);
-    if (kind != LOOP_FAST) {
-        return kind;
-    }
-    int debug = is_asyncio ? attr_is_true(loop, state->str__debug) : call_is_true(loop, state->str_get_debug);
-    if (debug < 0) {
-        return -1;
-    }
-    PyObject *task_type;
-    if (PyDict_GetItemRef(PyModule_GetDict(state->tasks), state->str_Task, &task_type) < 0) {
-        return -1;
-    }
+    Py_XDECREF(patched);
+    Py_XDECREF(factory);
+    Py_XDECREF(debug);
     Py_XDECREF(task_type);
-    return task_type != state->CTask ? LOOP_STOCK : debug ? LOOP_STOCK_DEBUG : LOOP_FAST;
+    Py_DECREF(dict);
+    return kind;
 }
 
 /* Is this keyword among the caller's? */
@@ -1946,9 +1925,21 @@ make_task(TaskGroup *self, const Call *call, LoopKind kind, int eager)
 static int
 add_done_callback(TaskGroup *self, PyObject *task, PyObject *callback, PyObject *context)
 {
+    quattro_state *state = self->state;
+    if (callback == NULL) {
+        // The group has finished under a call that creates a task, or of that task's last step.
+        PyErr_Format(PyExc_RuntimeError, "TaskGroup %R is finished", self);
+        return -1;
+    }
     PyObject *args[] = {task, Py_NewRef(callback), Py_XNewRef(context)};
-    PyObject *result = PyObject_VectorcallMethod(self->state->str_add_done_callback, args, 2,
-                                                 context == NULL ? NULL : self->state->context_kwname);
+    PyObject *kwnames = context == NULL ? NULL : state->context_kwname;
+    PyObject *result;
+    if (Py_IS_TYPE(task, (PyTypeObject *)state->CTask)) {
+        result = PyObject_Vectorcall(state->task_add_done_callback, args, 2, kwnames);
+    }
+    else {
+        result = PyObject_VectorcallMethod(state->str_add_done_callback, args, 2, kwnames);
+    }
     Py_DECREF(args[1]);
     Py_XDECREF(args[2]);
     Py_XDECREF(result);
@@ -1961,7 +1952,14 @@ add_done_callback(TaskGroup *self, PyObject *task, PyObject *callback, PyObject 
 static PyObject *
 callback_context(TaskGroup *self, int kind)
 {
-    return kind == KIND_SLOT || !self->done_is_ours ? NULL : self->context;
+    return kind == KIND_SLOT || !self->hooks_are_ours ? NULL : self->context;
+}
+
+static int
+is_own_method(TaskGroup *self, PyObject *method, PyCFunction function)
+{
+    return PyCFunction_Check(method) && PyCFunction_GET_FUNCTION(method) == function
+           && PyCFunction_GET_SELF(method) == (PyObject *)self;
 }
 
 /* What the first task needs: the done callback, and its context. */
@@ -1979,8 +1977,14 @@ prepare(TaskGroup *self)
     if (done == NULL) {
         return -1;
     }
-    self->done_is_ours = PyCFunction_Check(done) && PyCFunction_GET_FUNCTION(done) == TaskGroup__on_task_done
-                         && PyCFunction_GET_SELF(done) == (PyObject *)self;
+    PyObject *abort = PyObject_GetAttr((PyObject *)self, self->state->str__abort);
+    if (abort == NULL) {
+        Py_DECREF(done);
+        return -1;
+    }
+    self->hooks_are_ours = is_own_method(self, done, TaskGroup__on_task_done)
+                           && is_own_method(self, abort, TaskGroup__abort);
+    Py_DECREF(abort);
     Py_XSETREF(self->done, done);
     return 0;
 }
@@ -1992,11 +1996,18 @@ adopt_lock_held(TaskGroup *self, PyObject *task, PyObject *coro, int kind, Turn 
 {
     ASSERT_LOCKED(self);
     quattro_state *state = self->state;
-    if (((uintptr_t)task & TAG_MASK) != 0 || TaskSet_tag(&self->tasks, task) >= 0) {
+    if (((uintptr_t)task & TAG_MASK) != 0
+        || (!Py_IS_TYPE(task, (PyTypeObject *)state->CTask) && TaskSet_tag(&self->tasks, task) >= 0))
+    {
         PyErr_Format(PyExc_TypeError, "a new task was expected from the loop, got %R", task);
         close_unstarted(state, coro);
         Py_DECREF(task);
         return NULL;
+    }
+    if (self->finished) {
+        // Under the call that made the task, by a hook or another thread.
+        PyErr_Format(PyExc_RuntimeError, "TaskGroup %R is finished", self);
+        goto orphan;
     }
     if (TaskSet_add(&self->tasks, task, kind) < 0) {
         goto orphan;
@@ -2090,7 +2101,7 @@ create_queued_lock_held(TaskGroup *self, const Call *call, LoopKind kind)
         }
         Py_XSETREF(self->wake, wake);
     }
-    int park = TASK_TAKES_EAGER_START && kind == LOOP_FAST && self->done_is_ours;
+    int park = TASK_TAKES_EAGER_START && kind == LOOP_FAST && self->hooks_are_ours;
     Call runner_call = {runner, call->values, call->kwnames};
     PyObject *task = make_task(self, &runner_call, kind, park);
     if (task == NULL) {
@@ -2107,7 +2118,7 @@ create_queued_lock_held(TaskGroup *self, const Call *call, LoopKind kind)
     Py_DECREF(runner);
     // In the queue only now: nobody may be granted a slot before there is a task to take it.
     int rc = 0;
-    if (turn->state == TURN_QUEUED) {
+    if (turn->state == TURN_QUEUED && !self->finished) {
         Py_INCREF(turn);
         Link_append(&self->queue, &turn->link);
         self->queued++;
@@ -2157,12 +2168,12 @@ ended_well(quattro_state *state, PyObject *task)
 }
 
 static PyObject *
-create_now_lock_held(TaskGroup *self, const Call *call, LoopKind loop_kind, int kind)
+create_now_lock_held(TaskGroup *self, const Call *call, int callable, LoopKind loop_kind, int kind)
 {
     ASSERT_LOCKED(self);
     quattro_state *state = self->state;
     PyObject *coro = Py_NewRef(call->coro);
-    if (!PyCoro_CheckExact(coro) && !is_coroutine(state, coro)) {
+    if (callable) {
         Turn *turn = Turn_new(self, coro, TURN_CALL);
         Py_SETREF(coro, turn == NULL ? NULL : start_turn(self, turn));
         Py_XDECREF(turn);
@@ -2236,19 +2247,19 @@ create_lock_held(TaskGroup *self, const Call *call, int background)
     if (self->aborting || (background && self->stopping)) {
         return refuse(self, coro, "is shutting down");
     }
-    int loop = self->done == NULL && prepare(self) < 0 ? -1 : loop_kind(state, self->loop);
+    int loop = self->done == NULL && prepare(self) < 0 ? -1 : loop_kind(self);
     if (loop < 0) {
         close_coroutine(state, coro);
         return NULL;
     }
     if (background) {
-        return create_now_lock_held(self, call, loop, KIND_BACKGROUND);
+        return create_now_lock_held(self, call, !rc, loop, KIND_BACKGROUND);
     }
     if (self->limit == 0) {
-        return create_now_lock_held(self, call, loop, KIND_PLAIN);
+        return create_now_lock_held(self, call, !rc, loop, KIND_PLAIN);
     }
     if (self->slots < self->limit && Link_is_empty(&self->queue) && self->starting == 0) {
-        return create_now_lock_held(self, call, loop, KIND_SLOT);
+        return create_now_lock_held(self, call, !rc, loop, KIND_SLOT);
     }
     return create_queued_lock_held(self, call, loop);
 }
@@ -2361,6 +2372,14 @@ finish_lock_held(TaskGroup *group)
 {
     ASSERT_LOCKED(group);
     group->finished = 1;
+    for (size_t i = group->tasks.begin; i < group->tasks.end; i++) {
+        // Only if the exit was broken off.
+        PyObject *task = Py_XNewRef(ENTRY_TASK(group->tasks.entries[i]));
+        if (task != NULL && discard_awaited_by(group, task) < 0) {
+            report_unraisable(task);
+        }
+        Py_XDECREF(task);
+    }
     Py_CLEAR(group->parent);
     Py_CLEAR(group->errors);
     Py_CLEAR(group->base_error);
@@ -2394,6 +2413,10 @@ exit_wait_lock_held(Await *self)
         return NULL;
     }
     Py_XSETREF(group->waiter, Py_NewRef(waiter));
+    if (wake_parent_lock_held(group) < 0) {     // if create_future() has seen the last task end
+        Py_DECREF(waiter);
+        return NULL;
+    }
     return waiter;
 }
 
@@ -2549,6 +2572,9 @@ exit_step_lock_held(Await *self, PyObject *thrown, PyObject **result)
     quattro_state *state = group->state;
     ASSERT_LOCKED(group);
     int cancelled = thrown != NULL && PyErr_GivenExceptionMatches(thrown, state->CancelledError);
+    if (group->finished && self->stage != AWAIT_EXIT) {
+        self->stage = AWAIT_DONE;       // the collector has been here
+    }
     switch (self->stage) {
     case AWAIT_EXIT:
         if (!group->entered || group->exiting) {
@@ -2570,7 +2596,7 @@ exit_step_lock_held(Await *self, PyObject *thrown, PyObject **result)
                 goto error;
             }
         }
-        else if (stop_background_lock_held(group) < 0) {
+        if (stop_background_lock_held(group) < 0) {
             goto error;
         }
         break;
@@ -2584,7 +2610,7 @@ exit_step_lock_held(Await *self, PyObject *thrown, PyObject **result)
             Py_XSETREF(self->pending, Py_NewRef(thrown));
             if (!group->aborting) {
                 Py_XSETREF(self->propagate, Py_NewRef(thrown));
-                if (call_abort(group) < 0) {
+                if (call_abort(group) < 0 || stop_background_lock_held(group) < 0) {
                     goto error;
                 }
             }
@@ -2728,6 +2754,36 @@ Await_send(PyObject *op, PyObject *Py_UNUSED(value))
     PyObject *result;
     PySendResult rc = Await_am_send(op, Py_None, &result);
     return iter_result(rc, result);
+}
+
+/* The exception that throw(type_or_exc, value, traceback) was given, a new reference; NULL and TypeError for none. */
+static PyObject *
+thrown_exception(PyObject *const *args, Py_ssize_t nargs)
+{
+    if (nargs < 1 || nargs > 3) {
+        PyErr_Format(PyExc_TypeError, "throw() takes 1 to 3 arguments (%zd given)", nargs);
+        return NULL;
+    }
+    PyObject *type = args[0];
+    PyObject *value = nargs > 1 && args[1] != Py_None ? args[1] : NULL;
+    PyObject *exc;
+    if (value != NULL && PyExceptionInstance_Check(value)) {
+        exc = Py_NewRef(value);
+    }
+    else if (PyExceptionClass_Check(type)) {
+        exc = value == NULL ? PyObject_CallNoArgs(type) : PyObject_CallOneArg(type, value);
+    }
+    else {
+        exc = Py_NewRef(type);
+    }
+    if (exc != NULL && !PyExceptionInstance_Check(exc)) {
+        PyErr_Format(PyExc_TypeError, "throw() takes an exception, not %R", exc);
+        Py_CLEAR(exc);
+    }
+    if (exc != NULL && nargs == 3 && args[2] != Py_None && PyException_SetTraceback(exc, args[2]) < 0) {
+        Py_CLEAR(exc);
+    }
+    return exc;
 }
 
 static PyObject *
@@ -3498,7 +3554,12 @@ module_exec(PyObject *module)
     } while (0)
     REQUIRE(events, PyImport_ImportModule("asyncio.events"));
     REQUIRE(tasks, PyImport_ImportModule("asyncio.tasks"));
+    REQUIRE(tasks_dict, Py_XNewRef(PyModule_GetDict(state->tasks)));
     REQUIRE(CTask, import_attr("_asyncio", "Task"));
+    REQUIRE(task_add_done_callback, PyObject_GetAttr(state->CTask, state->str_add_done_callback));
+    REQUIRE(task_cancel, PyObject_GetAttr(state->CTask, state->str_cancel));
+    REQUIRE(task_cancelled, PyObject_GetAttr(state->CTask, state->str_cancelled));
+    REQUIRE(task_exception, PyObject_GetAttr(state->CTask, state->str_exception));
     REQUIRE(CancelledError, import_attr("asyncio.exceptions", "CancelledError"));
     REQUIRE(InvalidStateError, import_attr("asyncio.exceptions", "InvalidStateError"));
     REQUIRE(Coroutine, import_attr("collections.abc", "Coroutine"));

@@ -89,6 +89,22 @@ PyDict_GetItemRef(PyObject *dict, PyObject *key, PyObject **result)
 }
 #endif
 
+/* A number that no other state of any class has, 0 if there is none now.  It changes when the class or a base does. */
+static inline unsigned int
+type_version(PyTypeObject *type)
+{
+#if PY_VERSION_HEX < 0x030c0000
+    if (!(type->tp_flags & Py_TPFLAGS_VALID_VERSION_TAG)) {
+        return 0;
+    }
+#endif
+#ifdef Py_GIL_DISABLED
+    return _Py_atomic_load_uint32_relaxed(&type->tp_version_tag);
+#else
+    return type->tp_version_tag;
+#endif
+}
+
 /* Functions named ..._lock_held need the group's critical section. */
 #if defined(Py_GIL_DISABLED) && PY_VERSION_HEX >= 0x030e0000
 #  define ASSERT_LOCKED(op) assert(PyMutex_IsLocked(&((PyObject *)(op))->ob_mutex))

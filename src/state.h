@@ -16,7 +16,12 @@
 #define STATE_OBJECTS(X) \
     X(events)              /* module asyncio.events */ \
     X(tasks)               /* module asyncio.tasks */ \
+    X(tasks_dict)          /* its namespace */ \
     X(CTask)               /* _asyncio.Task */ \
+    X(task_add_done_callback)  /* its methods */ \
+    X(task_cancel) \
+    X(task_cancelled) \
+    X(task_exception) \
     X(CancelledError) \
     X(InvalidStateError) \
     X(Coroutine)           /* collections.abc.Coroutine */ \
