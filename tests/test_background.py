@@ -212,3 +212,18 @@ async def test_child_error_cancels_background_tasks() -> None:
             background = tg.create_background_task(forever)
             tg.create_task(fail(ValueError(), 3))
     assert background.cancelled() and background.cancelling() == 1
+
+
+async def test_ends_where_abort_is_overridden() -> None:
+    """Where a subclass keeps the group from aborting, background tasks still end after the foreground ones."""
+
+    class Tolerant(TaskGroup):
+        def _abort(self) -> None:
+            pass
+
+    with pytest.raises(ExceptionGroup):
+        async with Tolerant() as tg:
+            task = tg.create_background_task(forever)
+            await settle()
+            raise ValueError
+    assert task.cancelled() and task.cancelling() == 1

@@ -449,9 +449,43 @@ async def test_task_error_after_the_exit_was_broken_off() -> None:
     leaving.close()
     with pytest.raises(RuntimeError, match="is finished"):
         group.create_task(noop())
+    if hasattr(task, "_asyncio_awaited_by"):
+        assert task._asyncio_awaited_by is None
     task.cancel()
     await settle()
     assert group._tasks == set()
+
+
+@pytest.mark.parametrize("limit", [None, 1, 10])
+def test_nested_loop_in_a_hook(limit: int | None) -> None:
+    """A subclass's _abort() that runs the loop inside (as nest_asyncio allows) loses no done callback."""
+
+    class Nesting(asyncio.SelectorEventLoop):
+        def _run_once(self) -> None:  # asyncio's own counts the handles beforehand
+            timeout = 0 if self._ready else 0.01
+            self._process_events(self._selector.select(timeout))
+            for _ in range(len(self._ready)):
+                if self._ready:
+                    self._ready.popleft()._run()
+
+    class Group(TaskGroup):
+        def _abort(self) -> None:
+            super()._abort()
+            for _ in range(4):
+                loop._run_once()
+
+    async def main() -> None:
+        async with Group(concurrency_limit=limit) as tg:
+            tg.create_task(fail(ValueError()))
+            for _ in range(5):
+                tg.create_task(settle(50))
+
+    reports: list[Any] = []
+    with contextlib.closing(Nesting()) as loop:
+        loop.set_exception_handler(lambda _, context: reports.append(context))
+        with pytest.raises(ExceptionGroup):
+            loop.run_until_complete(main())
+    assert reports == []
 
 
 def test_version_and_exports() -> None:

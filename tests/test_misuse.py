@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import functools
 import gc
 import pickle
 import subprocess
@@ -320,6 +321,81 @@ async def test_factory_that_re_enters_the_group() -> None:
                 tg.create_task(forever())
         loop.set_task_factory(previous)
     assert tg._tasks == set() and depth == 7
+
+
+@LIMITS
+async def test_factory_that_finishes_the_group(limit: int | None) -> None:
+    """A factory that drives the group's exit to its end while a task is made gets "is finished", and no crash."""
+    loop = asyncio.get_running_loop()
+    previous = loop.get_task_factory()
+    tg = TaskGroup(concurrency_limit=limit)
+    await tg.__aenter__()
+    made: list[asyncio.Task[Any]] = []
+
+    def factory(loop: Any, coro: Any, **kwargs: Any) -> Any:
+        with pytest.raises(StopIteration):
+            tg.__aexit__(None, None, None).send(None)  # type: ignore[attr-defined]
+        made.append(asyncio.Task(coro, loop=loop, **kwargs))
+        return made[0]
+
+    loop.set_task_factory(factory)
+    with pytest.raises(RuntimeError, match="is finished"):
+        tg.create_task(forever())
+    loop.set_task_factory(previous)
+    await settle()
+    assert made[0].cancelled() and tg._tasks == set()
+
+
+async def test_on_task_done_out_of_season() -> None:
+    """_on_task_done() with a task that is not the group's, or before the group is entered, crashes nothing."""
+    future: Any = asyncio.get_running_loop().create_future()
+    future.set_exception(ValueError("not ours"))
+    with pytest.raises(RuntimeError, match="has not been entered"):
+        TaskGroup()._on_task_done(future)
+    with pytest.raises(ExceptionGroup):
+        async with TaskGroup() as tg:
+            tg._on_task_done(future)
+            await forever()
+    with pytest.raises(AttributeError):
+        TaskGroup()._on_task_done(42)
+
+
+@LIMITS
+async def test_callable_whose_class_raises(limit: int | None) -> None:
+    """A callable that raises when asked what it is loses nothing, whenever it does."""
+
+    class Moody:
+        asked = 0
+
+        def __init__(self, patience: int) -> None:
+            self.patience = patience
+
+        @property
+        def __class__(self) -> Any:
+            self.asked += 1
+            if self.asked >= self.patience:
+                raise LookupError("enough")
+            return Moody
+
+        def __call__(self) -> Any:
+            return noop()
+
+    for patience in range(1, 6):
+        try:
+            async with TaskGroup(concurrency_limit=limit) as tg:
+                tg.create_task(asyncio.sleep(0))
+                assert await tg.create_task(Moody(patience)) == 1
+        except* LookupError:
+            pass
+
+
+@pytest.mark.loops("asyncio", "debug", "uvloop")
+async def test_partial_of_itself() -> None:
+    """A functools.partial that was made to contain itself does not hang create_task() (calling it crashes CPython)."""
+    knot = functools.partial(noop)
+    knot.__setstate__((knot, (), {}, {}))
+    async with TaskGroup() as tg:
+        tg.create_task(knot).cancel()
 
 
 async def test_task_whose_methods_raise(monkeypatch: pytest.MonkeyPatch) -> None:
