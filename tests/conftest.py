@@ -5,12 +5,17 @@ from __future__ import annotations
 import asyncio
 import gc
 import inspect
+import os
 import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 import uvloop
+
+if hasattr(sys, "gettotalrefcount"):
+    # aiohttp's multidict 7.2.1 in C crashes in debug builds of CPython, without quattro too.
+    os.environ["MULTIDICT_NO_EXTENSIONS"] = "1"
 
 
 def eager_loop() -> asyncio.AbstractEventLoop:
