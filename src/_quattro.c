@@ -499,14 +499,15 @@ TaskSet_take(TaskSet *set, const void *task)
     return tag;
 }
 
-/* The next entry without MARK (and of the kind, if it is not -1) from position *at on, marked; a new reference, or NULL
-   at the end.  Whoever loops with this has to start again at 0 until nothing is found: entries move. */
+/* The next entry without MARK from position *at on, now marked; a new reference and its kind, or NULL at the end.
+   Whoever loops with this has to start again at 0 until nothing is found: entries move. */
 static PyObject *
-TaskSet_mark_next(TaskSet *set, size_t *at, int kind)
+TaskSet_mark_next(TaskSet *set, size_t *at, int *kind)
 {
     for (; *at < set->end; ++*at) {
         uintptr_t *entry = &set->entries[*at];
-        if (*entry != 0 && !(*entry & MARK) && (kind < 0 || (int)(*entry & KIND_MASK) == kind)) {
+        if (*entry != 0 && !(*entry & MARK)) {
+            *kind = (int)(*entry & KIND_MASK);
             *entry |= MARK;
             return Py_NewRef(ENTRY_TASK(*entry));
         }
@@ -1423,10 +1424,10 @@ call_abort(TaskGroup *self)
     return call_method((PyObject *)self, self->state->str__abort);
 }
 
-/* Cancel those tasks of a kind (or all, -1) that the group has not cancelled yet, once each.  One that has been
-   cancelled by somebody else is left to its clean-up if `gently`.  All are tried; the first error is raised. */
+/* Cancel the tasks that the group has not cancelled yet, once each.  A background task that somebody else has cancelled
+   is left to its clean-up.  All are tried; the first error is raised. */
 static int
-cancel_tasks_lock_held(TaskGroup *self, int kind, int gently)
+cancel_tasks_lock_held(TaskGroup *self)
 {
     ASSERT_LOCKED(self);
     quattro_state *state = self->state;
@@ -1436,9 +1437,10 @@ cancel_tasks_lock_held(TaskGroup *self, int kind, int gently)
         size_t at = 0;
         found = 0;
         PyObject *task;
-        while ((task = TaskSet_mark_next(&self->tasks, &at, kind)) != NULL) {
+        int kind;
+        while ((task = TaskSet_mark_next(&self->tasks, &at, &kind)) != NULL) {
             found++;
-            long cancelling = gently ? task_cancelling(state, task) : 0;
+            long cancelling = kind == KIND_BACKGROUND ? task_cancelling(state, task) : 0;
             int rc = cancelling < 0 ? -1 : cancelling > 0 ? 0 : cancel_task(state, task);
             Py_DECREF(task);
             if (rc < 0) {
@@ -1483,7 +1485,7 @@ abort_lock_held(TaskGroup *self)
 {
     ASSERT_LOCKED(self);
     self->aborting = 1;
-    int rc = cancel_tasks_lock_held(self, -1, 0);
+    int rc = cancel_tasks_lock_held(self);
     PyObject *exc = PyErr_GetRaisedException();
     drain_queue_lock_held(self);
     PyErr_SetRaisedException(exc);
@@ -1500,7 +1502,7 @@ stop_background_lock_held(TaskGroup *self)
         return 0;
     }
     self->stopping = 1;
-    return cancel_tasks_lock_held(self, KIND_BACKGROUND, 1);
+    return cancel_tasks_lock_held(self);
 }
 
 /* Wake the exit when nothing is left to wait for. */

@@ -123,8 +123,9 @@ async def test_slow_to_stop_is_awaited_and_not_cancelled_again() -> None:
     assert one.cancelling() == two.cancelling() == 1
 
 
-async def test_cancelled_by_somebody_else_is_left_to_its_clean_up() -> None:
-    """Who ends a background task as the last line of the body is not followed by a second cancel."""
+@pytest.mark.parametrize("aborted", [False, True])
+async def test_cancelled_by_somebody_else_is_left_to_its_clean_up(aborted: bool) -> None:
+    """Who ends a background task as the last line of the body is not followed by a second cancel, by an abort neither."""
     log: list[str] = []
 
     async def background() -> None:
@@ -138,6 +139,9 @@ async def test_cancelled_by_somebody_else_is_left_to_its_clean_up() -> None:
         task = tg.create_background_task(background)
         await settle()
         task.cancel()
+        if aborted:
+            await settle(2)
+            tg.cancel()
     assert log == ["clean"] and task.cancelling() == 1
 
 

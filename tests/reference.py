@@ -1,0 +1,313 @@
+"""The oracle: what ``quattro.TaskGroup`` promises, said in plain Python and as simply as it can be.
+
+The algorithm is that of CPython 3.15.2's ``asyncio/taskgroups.py``, with background tasks, a concurrency limit and
+callables. It is slow, it is never shipped, and nothing in it is clever: where it and the extension disagree about
+something that is promised, one of the two is wrong. How many passes of the loop something takes is not promised, but
+for one thing: a task that waits in the queue takes its first step in the pass after the one in which a slot came free.
+
+A coroutine of a group without a limit is its task's own coroutine. Anything else (a callable, or a task of a group with
+a limit) runs behind ``_run``, which waits for the task's turn: a future that has its result if there was a slot.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import operator
+import sys
+from asyncio import CancelledError, Future, Task
+from collections import deque
+from types import SimpleNamespace
+from typing import Any, NamedTuple
+
+
+class Statistics(NamedTuple):
+    running: int
+    queued: int
+    background: int
+    concurrency_limit: int | None
+
+
+def _uncancel_disarms() -> bool:
+    """Does Task.uncancel(), on reaching 0, take back a CancelledError that is still to be delivered? (From 3.13.)"""
+
+    async def nothing() -> None: ...
+
+    coro = nothing()
+    loop = SimpleNamespace(call_soon=lambda *args, **kwargs: None, get_debug=lambda: False)
+    task = Task(coro, loop=loop, name="probe")  # type: ignore[arg-type]
+    task._log_destroy_pending = False  # type: ignore[attr-defined]
+    task.cancel()
+    task.uncancel()
+    coro.close()
+    return not task._must_cancel  # type: ignore[attr-defined]
+
+
+UNCANCEL_DISARMS = _uncancel_disarms()
+
+
+def _close_if_unstarted(coro: Any) -> None:
+    if inspect.iscoroutine(coro) and inspect.getcoroutinestate(coro) == inspect.CORO_CREATED:
+        coro.close()
+
+
+class ReferenceTaskGroup:
+    def __init__(self, *, concurrency_limit: int | None = None) -> None:
+        if concurrency_limit is not None:
+            concurrency_limit = operator.index(concurrency_limit)
+            if concurrency_limit < 1:
+                raise ValueError("concurrency_limit must be >= 1")
+        self.concurrency_limit = concurrency_limit
+        self._entered = self._exiting = self._aborting = self._stopping = False
+        self._cancel_on_enter = self._parent_cancel_requested = False
+        self._loop: Any = None
+        self._parent_task: Any = None
+        self._tasks: set[Task[Any]] = set()  # all of them: foreground, queued, background
+        self._background: set[Task[Any]] = set()
+        self._errors: Any = []
+        self._base_error: BaseException | None = None
+        self._wake: Future[None] | None = None  # what __aexit__ waits for
+        self._queue: deque[tuple[Task[Any], Future[None]]] = deque()
+        self._slots: set[Future[None]] = set()  # the turns that were granted and have not ended
+        self._jobs: dict[Task[Any], tuple[Any, Future[None]]] = {}  # those behind _run
+
+    def __repr__(self) -> str:
+        counts = {"tasks": len(self._tasks), "background": len(self._background), "queued": len(self._waiting())}
+        counts["errors"] = len(self._errors or ())
+        info = [f" {what}={n}" for what, n in counts.items() if n]
+        info += [" cancelling"] if self._aborting else [" entered"] if self._entered else []
+        return f"<TaskGroup{''.join(info)}>"
+
+    def statistics(self) -> Statistics:
+        queued = self._waiting()
+        lost = {task for task, _ in self._queue} - set(queued)  # cancelled in the queue
+        running = [task for task in self._foreground() - lost - set(queued) if not task.done()]
+        background = [task for task in self._background if not task.done()]
+        return Statistics(len(running), len(queued), len(background), self.concurrency_limit)
+
+    # ---- enter and exit
+
+    async def __aenter__(self) -> ReferenceTaskGroup:
+        if self._entered:
+            raise RuntimeError(f"TaskGroup {self!r} has already been entered")
+        self._loop = asyncio.get_running_loop()
+        self._parent_task = asyncio.current_task()
+        if self._parent_task is None:
+            raise RuntimeError(f"TaskGroup {self!r} cannot determine the parent task")
+        self._entered = True
+        if self._cancel_on_enter:
+            self.cancel()
+        return self
+
+    async def __aexit__(self, et: Any, exc: BaseException | None, tb: Any) -> bool:
+        try:
+            return await self._exit(exc)
+        finally:
+            self._parent_task = self._errors = self._base_error = exc = None
+
+    async def _exit(self, exc: BaseException | None) -> bool:
+        self._exiting = True
+        parent = self._parent_task
+        if exc is not None and self._is_base_error(exc) and self._base_error is None:
+            self._base_error = exc
+        propagate = exc if isinstance(exc, CancelledError) else None  # a cancel that came from outside
+        if exc is not None and not self._aborting:
+            self._abort()
+
+        interrupted = None
+        while self._tasks:
+            if not self._aborting and not self._foreground():
+                self._stop_background()
+            self._wake = self._loop.create_future()
+            try:
+                await self._wake
+            except CancelledError as error:
+                interrupted = error
+                if not self._aborting:
+                    propagate = error
+                    self._abort()
+            self._wake = None
+
+        try:
+            if self._parent_cancel_requested:
+                if parent.uncancel() > 0:  # somebody else's cancel is there as well
+                    propagate = propagate or interrupted
+                else:
+                    propagate = None
+                    if parent._must_cancel:  # 3.11, 3.12: ours is still to be delivered; take it here
+                        try:
+                            await asyncio.sleep(0)
+                        except CancelledError as error:
+                            propagate = error if parent.cancelling() else None
+            errors = list(self._errors)
+            if exc is not None and not isinstance(exc, CancelledError):
+                errors.append(exc)
+            if self._base_error is not None:
+                for error in {id(e): e for e in errors if e is not self._base_error}.values():
+                    message = f"{error!r} was displaced by {self._base_error!r}"
+                    self._loop.call_exception_handler({"message": message, "exception": error})
+                raise self._base_error
+            if propagate is not None and not self._errors:
+                raise propagate
+            if not errors:
+                return True
+            if parent.cancelling():  # cancelled from outside, and now an error hides it: cancel again
+                if UNCANCEL_DISARMS:
+                    self._cancel_again(parent)
+                else:
+                    self._loop.call_soon(self._cancel_again, parent)
+            if len(errors) == 1 and isinstance(exc, GeneratorExit):
+                raise exc
+            raise BaseExceptionGroup("unhandled errors in a TaskGroup", errors) from None
+        finally:
+            propagate = interrupted = exc = error = errors = parent = None  # no reference cycles
+
+    @staticmethod
+    def _cancel_again(parent: Task[Any]) -> None:
+        if parent.cancelling():
+            parent.uncancel()
+            parent.cancel()
+
+    # ---- tasks
+
+    def create_task(self, coro: Any, **kwargs: Any) -> Task[Any]:
+        return self._create(coro, kwargs, background=False)
+
+    def create_background_task(self, coro: Any, **kwargs: Any) -> Task[Any]:
+        return self._create(coro, kwargs, background=True)
+
+    def _create(self, coro: Any, kwargs: dict[str, Any], background: bool) -> Task[Any]:
+        if not asyncio.iscoroutine(coro) and not callable(coro):
+            raise TypeError(f"a coroutine was expected, got {coro!r}")
+        if not self._entered:
+            problem = "has not been entered"
+        elif self._exiting and not self._tasks:
+            problem = "is finished"
+        elif self._aborting or (background and self._stopping):
+            problem = "is shutting down"
+        else:
+            problem = ""
+        if problem:
+            _close_if_unstarted(coro)
+            raise RuntimeError(f"TaskGroup {self!r} {problem}")
+
+        limit = None if background else self.concurrency_limit
+        direct = limit is None and asyncio.iscoroutine(coro)
+        turn = self._loop.create_future()
+        queued = limit is not None and (len(self._slots) >= limit or bool(self._waiting()))
+        if not queued:
+            turn.set_result(None)
+            if limit is not None:
+                self._slots.add(turn)
+        body = coro if direct else self._run(coro, turn)
+        try:
+            task = self._new_task(body, kwargs)
+        except BaseException:
+            _close_if_unstarted(body)
+            _close_if_unstarted(coro)
+            self._release(turn)
+            raise
+        if queued:
+            self._queue.append((task, turn))
+        if not direct:
+            self._jobs[task] = (coro, turn)
+        if hasattr(asyncio, "future_add_to_awaited_by"):
+            asyncio.future_add_to_awaited_by(task, self._parent_task)
+        self._tasks.add(task)
+        if background:
+            self._background.add(task)
+        task.add_done_callback(self._on_task_done)
+        if task.done():
+            self._release(turn)  # it ran eagerly, to its end
+        elif self._aborting:
+            task.cancel()  # it ran eagerly, and its first step aborted the group
+        return task
+
+    def _new_task(self, coro: Any, kwargs: dict[str, Any]) -> Task[Any]:
+        kwargs = {key: value for key, value in kwargs.items() if value is not None}
+        if "eager_start" in kwargs and (3, 12) <= sys.version_info < (3, 14) and not self._loop.get_task_factory():
+            return Task(coro, loop=self._loop, **kwargs)  # loop.create_task does not know the keyword yet
+        return self._loop.create_task(coro, **kwargs)  # type: ignore[no-any-return]
+
+    async def _run(self, job: Any, turn: Future[None]) -> Any:
+        try:
+            await turn
+            coro = job if asyncio.iscoroutine(job) else job()
+            if not asyncio.iscoroutine(coro):
+                raise TypeError(f"a coroutine was expected, got {coro!r}")
+            result = await coro
+        except CancelledError:
+            self._release(turn)
+            raise  # any other error: the group acts on it first, in _on_task_done
+        self._release(turn)
+        return result
+
+    def _on_task_done(self, task: Task[Any]) -> None:
+        self._tasks.discard(task)
+        self._background.discard(task)
+        if hasattr(asyncio, "future_discard_from_awaited_by"):
+            asyncio.future_discard_from_awaited_by(task, self._parent_task)
+        if self._wake is not None and not self._wake.done() and not self._foreground():
+            if not self._tasks or not (self._stopping or self._aborting):
+                self._wake.set_result(None)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._on_error(task, error)
+        coro, turn = self._jobs.pop(task, (None, None))
+        _close_if_unstarted(coro)
+        self._release(turn)
+
+    def _on_error(self, task: Task[Any], error: BaseException) -> None:
+        self._errors.append(error)
+        if self._is_base_error(error) and self._base_error is None:
+            self._base_error = error
+        if self._parent_task.done():
+            message = f"Task {task!r} has errored out but its parent task {self._parent_task} is already completed"
+            self._loop.call_exception_handler({"message": message, "exception": error, "task": task})
+        elif not self._aborting and not self._parent_cancel_requested:
+            self._abort()
+            self._parent_cancel_requested = True
+            self._parent_task.cancel()
+
+    # ---- the limit
+
+    def _foreground(self) -> set[Task[Any]]:
+        return self._tasks - self._background
+
+    def _waiting(self) -> list[Task[Any]]:
+        """The queue, without those that were cancelled in it."""
+        return [task for task, _ in self._queue if not task.cancelling()]
+
+    def _release(self, turn: Future[None] | None) -> None:
+        self._slots.discard(turn)  # type: ignore[arg-type]
+        while self._queue and not self._aborting and len(self._slots) < (self.concurrency_limit or 1):
+            task, turn = self._queue.popleft()
+            if not task.cancelling():
+                self._slots.add(turn)
+                turn.set_result(None)
+
+    # ---- the end
+
+    @staticmethod
+    def _is_base_error(exc: BaseException) -> bool:
+        return isinstance(exc, (SystemExit, KeyboardInterrupt))
+
+    def _stop_background(self) -> None:
+        self._stopping = True
+        for task in list(self._background):
+            if not task.done() and not task.cancelling():
+                task.cancel()
+
+    def _abort(self) -> None:
+        self._aborting = True
+        for task in list(self._tasks):
+            if not task.done() and not (self._stopping and task in self._background):  # they have had theirs
+                task.cancel()
+
+    def cancel(self) -> None:
+        if not self._entered:
+            self._cancel_on_enter = True
+        elif not self._aborting and not (self._exiting and not self._tasks):
+            self._abort()
+            if self._parent_task is not None and not self._parent_cancel_requested:
+                self._parent_cancel_requested = True
+                self._parent_task.cancel()
