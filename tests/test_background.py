@@ -125,7 +125,7 @@ async def test_slow_to_stop_is_awaited_and_not_cancelled_again() -> None:
 
 @pytest.mark.parametrize("aborted", [False, True])
 async def test_cancelled_by_somebody_else_is_left_to_its_clean_up(aborted: bool) -> None:
-    """Who ends a background task as the last line of the body is not followed by a second cancel, by an abort neither."""
+    """Who ends a background task in the last line of the body is followed by no second cancel, even on an abort."""
     log: list[str] = []
 
     async def background() -> None:

@@ -363,7 +363,11 @@ class World:
                 self.check(not queued or group.active == stats[3], f"{group.active} run while {queued} wait")
             waited = [who for who in group.started if who in group.waited]
             self.check(waited == sorted(waited), f"not first in, first out: {waited}")
-        groups = [(group.started[:], group.tg.statistics()[:]) for group in self.groups]
+        groups = [
+            # in order; that of foreground to background tasks is not promised
+            ([who for who in group.started if who not in self.helpers], self.helpers.intersection(group.started),
+            group.tg.statistics()[:]) for group in self.groups
+        ]
         self.snapshots.append((sorted(self.mail), {who: outcome(task) for who, task in self.tasks.items()}, groups))
 
 
@@ -552,13 +556,14 @@ class Machine(RuleBasedStateMachine):
         """Play the script, let the loop settle, let the model do the same, and compare."""
 
         async def play() -> None:
-            for action in self.script:
+            for action in script:
                 action()
-                assert self.aborted or self.tg.statistics().queued == len(self.queue)
+                if EAGER and not self.aborted:  # on 3.11 a task that has yet to reach the queue stays counted
+                    assert self.tg.statistics().queued == len(self.queue)
             await settle()
 
+        script, self.script, self.good = self.script, [], False
         self.loop.run_until_complete(Task(play(), loop=self.loop))
-        self.script.clear()
         before = [job for job in self.jobs if job.fate == "pending"]
         loose = self.advance()
         for job in before:
@@ -576,6 +581,7 @@ class Machine(RuleBasedStateMachine):
             errors = [Boom(job.number) for job in self.jobs if job.fate == "failed"]
             group = BaseExceptionGroup("unhandled errors in a TaskGroup", errors) if errors else None
             assert structure(self.parent.exception()) == structure(group)
+        self.good = True
 
     def counts(self) -> tuple[int, int, int]:
         return len(self.running), len(self.queue), len(self.background)
@@ -606,7 +612,7 @@ class Machine(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         """Let everything end, and see that nothing is left."""
-        if hasattr(self, "tg"):
+        if getattr(self, "good", False):
             with self.stack:
                 self.settle()
                 self.script += [self.do_end, *(functools.partial(self.open_gate, job, "done") for job in self.jobs)]
