@@ -365,8 +365,12 @@ class World:
             self.check(waited == sorted(waited), f"not first in, first out: {waited}")
         groups = [
             # in order; that of foreground to background tasks is not promised
-            ([who for who in group.started if who not in self.helpers], self.helpers.intersection(group.started),
-            group.tg.statistics()[:]) for group in self.groups
+            (
+                [who for who in group.started if who not in self.helpers],
+                self.helpers.intersection(group.started),
+                group.tg.statistics()[:],
+            )
+            for group in self.groups
         ]
         self.snapshots.append((sorted(self.mail), {who: outcome(task) for who, task in self.tasks.items()}, groups))
 
