@@ -1894,32 +1894,34 @@ static PyObject *
 make_task(TaskGroup *self, const Call *call, LoopKind kind, int eager)
 {
     quattro_state *state = self->state;
-    if (!TASK_TAKES_EAGER_START && kind >= LOOP_STOCK_DEBUG && call_has(call, state->str_eager_start)) {
+    int plain = call_is_plain(state, call);
+    if (kind == LOOP_FAST && plain) {
+        return make_task_directly(self, call, eager);
+    }
+    int has_eager_start = call_has(call, state->str_eager_start);
+    if (!TASK_TAKES_EAGER_START && kind >= LOOP_STOCK_DEBUG && has_eager_start) {
         // uvloop would ignore it.
         PyErr_SetString(PyExc_TypeError, "eager_start needs CPython 3.12 or newer");
         return NULL;
     }
-    if (call_is_plain(state, call)) {
-        if (kind == LOOP_FAST) {
-            return make_task_directly(self, call, eager);
-        }
-        if (!LOOP_PASSES_KEYWORDS && kind == LOOP_STOCK_DEBUG && call_has(call, state->str_eager_start)) {
-            // The loop refuses a keyword that the task has.
-            return make_task_directly(self, call, 0);
-        }
-        if (!LOOP_PASSES_KEYWORDS && kind == LOOP_STOCK_EAGER && !call_has(call, state->str_eager_start)) {
-            // The loop would set the name when the task has already run (CPython issue 128550's neighbourhood).
-            PyObject *factory = Py_NewRef(state->eager_task_factory);
-            PyObject *loop = Py_NewRef(self->loop);
-            PyObject *task = call_with_keywords(factory, loop, call);
-            Py_DECREF(loop);
-            Py_DECREF(factory);
-            return task;
-        }
-    }
     PyObject *loop = Py_NewRef(self->loop);
-    PyObject *task = call_with_keywords(state->str_create_task, loop, call);
+    PyObject *task;
+    if (!LOOP_PASSES_KEYWORDS && kind == LOOP_STOCK_DEBUG && plain && has_eager_start) {
+        // The loop refuses a keyword that the task has.
+        task = make_task_directly(self, call, 0);
+    }
+    else if (!LOOP_PASSES_KEYWORDS && kind == LOOP_STOCK_EAGER && plain && !has_eager_start) {
+        // The loop would set the name when the task has already run.
+        task = call_with_keywords(state->eager_task_factory, loop, call);
+    }
+    else {
+        task = call_with_keywords(state->str_create_task, loop, call);
+    }
     Py_DECREF(loop);
+    if (task != NULL && (((uintptr_t)task & TAG_MASK) != 0 || TaskSet_tag(&self->tasks, task) >= 0)) {
+        PyErr_Format(PyExc_TypeError, "a new task was expected from the loop, got %R", task);
+        Py_CLEAR(task);
+    }
     return task;
 }
 
@@ -1998,14 +2000,6 @@ adopt_lock_held(TaskGroup *self, PyObject *task, PyObject *coro, int kind, Turn 
 {
     ASSERT_LOCKED(self);
     quattro_state *state = self->state;
-    if (((uintptr_t)task & TAG_MASK) != 0
-        || (!Py_IS_TYPE(task, (PyTypeObject *)state->CTask) && TaskSet_tag(&self->tasks, task) >= 0))
-    {
-        PyErr_Format(PyExc_TypeError, "a new task was expected from the loop, got %R", task);
-        close_unstarted(state, coro);
-        Py_DECREF(task);
-        return NULL;
-    }
     if (self->finished) {
         // Under the call that made the task, by a hook or another thread.
         PyErr_Format(PyExc_RuntimeError, "TaskGroup %R is finished", self);

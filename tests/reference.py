@@ -69,6 +69,7 @@ class ReferenceTaskGroup:
         self._wake: Future[None] | None = None  # what __aexit__ waits for
         self._queue: deque[tuple[Task[Any], Future[None]]] = deque()
         self._slots: set[Future[None]] = set()  # the turns that were granted and have not ended
+        self._granted: set[Future[None]] = set()  # those of them that came from the queue and have not moved yet
         self._jobs: dict[Task[Any], tuple[Any, Future[None]]] = {}  # those behind _run
 
     def __repr__(self) -> str:
@@ -194,7 +195,7 @@ class ReferenceTaskGroup:
         limit = None if background else self.concurrency_limit
         direct = limit is None and asyncio.iscoroutine(coro)
         turn = self._loop.create_future()
-        queued = limit is not None and (len(self._slots) >= limit or bool(self._waiting()))
+        queued = limit is not None and (len(self._slots) >= limit or bool(self._waiting() or self._granted))
         if not queued:
             turn.set_result(None)
             if limit is not None:
@@ -209,6 +210,7 @@ class ReferenceTaskGroup:
             raise
         if queued:
             self._queue.append((task, turn))
+            self._grant()
         if not direct:
             self._jobs[task] = (coro, turn)
         if hasattr(asyncio, "future_add_to_awaited_by"):
@@ -231,7 +233,10 @@ class ReferenceTaskGroup:
 
     async def _run(self, job: Any, turn: Future[None]) -> Any:
         try:
+            if turn in self._granted:  # so soon? Those that were granted earlier are on their way: they go first
+                await asyncio.sleep(0)
             await turn
+            self._granted.discard(turn)
             coro = job if asyncio.iscoroutine(job) else job()
             if not asyncio.iscoroutine(coro):
                 raise TypeError(f"a coroutine was expected, got {coro!r}")
@@ -279,10 +284,15 @@ class ReferenceTaskGroup:
 
     def _release(self, turn: Future[None] | None) -> None:
         self._slots.discard(turn)  # type: ignore[arg-type]
+        self._granted.discard(turn)  # type: ignore[arg-type]
+        self._grant()
+
+    def _grant(self) -> None:
         while self._queue and not self._aborting and len(self._slots) < (self.concurrency_limit or 1):
             task, turn = self._queue.popleft()
             if not task.cancelling():
                 self._slots.add(turn)
+                self._granted.add(turn)
                 turn.set_result(None)
 
     # ---- the end

@@ -298,6 +298,22 @@ async def test_factory_that_returns_nonsense(limit: int | None, nonsense: Any) -
         assert coro.cr_frame is None and tg._tasks == {running}
 
 
+@LIMITS
+async def test_factory_that_returns_a_task_twice(limit: int | None) -> None:
+    """A factory that returns a task which the group has already is an error, and the group still ends."""
+    loop = asyncio.get_running_loop()
+    previous = loop.get_task_factory()
+    async with TaskGroup(concurrency_limit=limit) as tg:
+        known = tg.create_task(settle(5))
+        loop.set_task_factory(lambda *args, **kwargs: known)
+        coro = forever()
+        with pytest.raises(TypeError, match="a new task was expected"):
+            tg.create_task(coro)
+        loop.set_task_factory(previous)
+        assert coro.cr_frame is None
+    assert known.done()
+
+
 async def test_factory_that_re_enters_the_group() -> None:
     """A factory that creates tasks, cancels and asks for statistics while it is called does no harm."""
     loop = asyncio.get_running_loop()
