@@ -15,7 +15,8 @@ TESTS ?=
 .PHONY: run test lint clean
 
 run: $(VENV)/installed
-	$(BIN)/python examples/linkcheck.py $(URL)
+# The site that it serves itself has broken links, which is status 1 and no failure of this target.
+	$(BIN)/python examples/linkcheck.py $(URL) || [ $$? -eq 1 -a -z "$(URL)" ]
 
 test: $(VENV)/installed
 	$(BIN)/pytest $(TESTS)

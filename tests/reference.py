@@ -310,7 +310,7 @@ class ReferenceTaskGroup:
     def _abort(self) -> None:
         self._aborting = True
         for task in list(self._tasks):
-            if not task.done() and not (self._stopping and task in self._background):  # they have had theirs
+            if not task.done() and not (task in self._background and task.cancelling()):
                 task.cancel()
 
     def cancel(self) -> None:

@@ -329,6 +329,29 @@ async def test_debug_mode_knows_where_a_task_was_created() -> None:
         loop.set_debug(False)
 
 
+@pytest.mark.loops("asyncio")
+@pytest.mark.parametrize("debug", [False, True])
+async def test_debug_mode_goes_through_the_loop(debug: bool) -> None:
+    """In debug mode the loop's own create_task() runs; otherwise, unpatched, it is left out."""
+    loop = asyncio.get_running_loop()
+    called: list[str] = []
+
+    def profile(frame: Any, event: str, _: Any) -> None:
+        if event == "call" and frame.f_code is asyncio.BaseEventLoop.create_task.__code__:
+            called.append(event)
+
+    loop.set_debug(debug)
+    try:
+        async with TaskGroup(concurrency_limit=1) as tg:
+            sys.setprofile(profile)
+            tg.create_task(noop())
+            tg.create_task(noop())
+            sys.setprofile(None)
+    finally:
+        loop.set_debug(False)
+    assert len(called) == (2 if debug else 0)
+
+
 async def test_python_task_class() -> None:
     """A pure-Python Task class in asyncio's place is used, with everything else."""
     tasks_module = sys.modules["asyncio.tasks"]
