@@ -18,7 +18,7 @@ import sys
 from asyncio import CancelledError, Future, Task
 from collections import deque
 from types import SimpleNamespace
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 
 class Statistics(NamedTuple):
@@ -35,12 +35,12 @@ def _uncancel_disarms() -> bool:
 
     coro = nothing()
     loop = SimpleNamespace(call_soon=lambda *args, **kwargs: None, get_debug=lambda: False)
-    task = Task(coro, loop=loop, name="probe")  # type: ignore[arg-type]
-    task._log_destroy_pending = False  # type: ignore[attr-defined]
+    task = Task(coro, loop=loop, name="probe")
+    task._log_destroy_pending = False
     task.cancel()
     task.uncancel()
     coro.close()
-    return not task._must_cancel  # type: ignore[attr-defined]
+    return not task._must_cancel
 
 
 UNCANCEL_DISARMS = _uncancel_disarms()
@@ -62,8 +62,9 @@ class ReferenceTaskGroup:
         self._cancel_on_enter = self._parent_cancel_requested = False
         self._loop: Any = None
         self._parent_task: Any = None
-        self._tasks: set[Task[Any]] = set()  # all of them: foreground, queued, background
-        self._background: set[Task[Any]] = set()
+        # Sets that remember the order of joining, in which an abort cancels.
+        self._tasks: dict[Task[Any], None] = {}  # all of them: foreground, queued, background
+        self._background: dict[Task[Any], None] = {}
         self._errors: Any = []
         self._base_error: BaseException | None = None
         self._wake: Future[None] | None = None  # what __aexit__ waits for
@@ -73,18 +74,20 @@ class ReferenceTaskGroup:
         self._jobs: dict[Task[Any], tuple[Any, Future[None]]] = {}  # those behind _run
 
     def __repr__(self) -> str:
-        counts = {"tasks": len(self._tasks), "background": len(self._background), "queued": len(self._waiting())}
-        counts["errors"] = len(self._errors or ())
-        info = [f" {what}={n}" for what, n in counts.items() if n]
+        counts = {
+            "tasks": self._tasks,
+            "background": self._background,
+            "queued": self._waiting(),
+            "errors": self._errors,
+        }
+        info = [f" {what}={len(those)}" for what, those in counts.items() if those]
         info += [" cancelling"] if self._aborting else [" entered"] if self._entered else []
         return f"<TaskGroup{''.join(info)}>"
 
     def statistics(self) -> Statistics:
-        queued = self._waiting()
-        lost = {task for task, _ in self._queue} - set(queued)  # cancelled in the queue
-        running = [task for task in self._foreground() - lost - set(queued) if not task.done()]
-        background = [task for task in self._background if not task.done()]
-        return Statistics(len(running), len(queued), len(background), self.concurrency_limit)
+        running = self._foreground().difference(task for task, _ in self._queue)
+        alive = [sum(not task.done() for task in tasks) for tasks in (running, self._waiting(), self._background)]
+        return Statistics(*alive, self.concurrency_limit)
 
     # ---- enter and exit
 
@@ -181,16 +184,11 @@ class ReferenceTaskGroup:
         if not asyncio.iscoroutine(coro) and not callable(coro):
             raise TypeError(f"a coroutine was expected, got {coro!r}")
         if not self._entered:
-            problem = "has not been entered"
-        elif self._exiting and not self._tasks:
-            problem = "is finished"
-        elif self._aborting or (background and self._stopping):
-            problem = "is shutting down"
-        else:
-            problem = ""
-        if problem:
-            _close_if_unstarted(coro)
-            raise RuntimeError(f"TaskGroup {self!r} {problem}")
+            self._refuse(coro, "has not been entered")
+        if self._exiting and not self._tasks:
+            self._refuse(coro, "is finished")
+        if self._aborting or (background and self._stopping):
+            self._refuse(coro, "is shutting down")
 
         limit = None if background else self.concurrency_limit
         direct = limit is None and asyncio.iscoroutine(coro)
@@ -215,9 +213,9 @@ class ReferenceTaskGroup:
             self._jobs[task] = (coro, turn)
         if hasattr(asyncio, "future_add_to_awaited_by"):
             asyncio.future_add_to_awaited_by(task, self._parent_task)
-        self._tasks.add(task)
+        self._tasks[task] = None
         if background:
-            self._background.add(task)
+            self._background[task] = None
         task.add_done_callback(self._on_task_done)
         if task.done():
             self._release(turn)  # it ran eagerly, to its end
@@ -225,11 +223,15 @@ class ReferenceTaskGroup:
             task.cancel()  # it ran eagerly, and its first step aborted the group
         return task
 
+    def _refuse(self, coro: Any, why: str) -> NoReturn:
+        _close_if_unstarted(coro)
+        raise RuntimeError(f"TaskGroup {self!r} {why}")
+
     def _new_task(self, coro: Any, kwargs: dict[str, Any]) -> Task[Any]:
         kwargs = {key: value for key, value in kwargs.items() if value is not None}
         if "eager_start" in kwargs and (3, 12) <= sys.version_info < (3, 14) and not self._loop.get_task_factory():
             return Task(coro, loop=self._loop, **kwargs)  # loop.create_task does not know the keyword yet
-        return self._loop.create_task(coro, **kwargs)  # type: ignore[no-any-return]
+        return self._loop.create_task(coro, **kwargs)
 
     async def _run(self, job: Any, turn: Future[None]) -> Any:
         try:
@@ -248,8 +250,8 @@ class ReferenceTaskGroup:
         return result
 
     def _on_task_done(self, task: Task[Any]) -> None:
-        self._tasks.discard(task)
-        self._background.discard(task)
+        self._tasks.pop(task, None)
+        self._background.pop(task, None)
         if hasattr(asyncio, "future_discard_from_awaited_by"):
             asyncio.future_discard_from_awaited_by(task, self._parent_task)
         if self._wake is not None and not self._wake.done() and not self._foreground():
@@ -276,15 +278,15 @@ class ReferenceTaskGroup:
     # ---- the limit
 
     def _foreground(self) -> set[Task[Any]]:
-        return self._tasks - self._background
+        return self._tasks.keys() - self._background.keys()
 
     def _waiting(self) -> list[Task[Any]]:
         """The queue, without those that were cancelled in it."""
         return [task for task, _ in self._queue if not task.cancelling()]
 
     def _release(self, turn: Future[None] | None) -> None:
-        self._slots.discard(turn)  # type: ignore[arg-type]
-        self._granted.discard(turn)  # type: ignore[arg-type]
+        self._slots.discard(turn)
+        self._granted.discard(turn)
         self._grant()
 
     def _grant(self) -> None:

@@ -410,7 +410,7 @@ def run(make: Callable[..., Any], program: Program) -> World:
 
 async def settle() -> None:
     """Let the loop run until nothing that could run is left."""
-    ready = asyncio.get_running_loop()._ready  # type: ignore[attr-defined]
+    ready = asyncio.get_running_loop()._ready
     for passes in itertools.count():
         await asyncio.sleep(0)
         if not ready:
@@ -568,9 +568,8 @@ class Machine(RuleBasedStateMachine):
 
         script, self.script, self.good = self.script, [], False
         self.loop.run_until_complete(Task(play(), loop=self.loop))
-        before = [job for job in self.jobs if job.fate == "pending"]
         loose = self.advance()
-        for job in before:
+        for job in self.jobs:
             got = outcome(job.task)
             fate = got if isinstance(got, str) else {"Boom": "failed"}.get(got[0], got[0])
             assert loose or (fate, job.started) == (job.fate, job.begins), job
@@ -607,7 +606,7 @@ class Machine(RuleBasedStateMachine):
             if not ended:
                 break
         self.over |= self.aborted or (self.ended and not self.running)
-        loose |= self.over
+        loose |= self.over and not self.aborted
         if self.over:
             for job in self.running + self.background + self.queue:
                 job.fate = "cancelled"
