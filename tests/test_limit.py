@@ -307,6 +307,41 @@ async def test_newcomer_does_not_overtake() -> None:
     assert log.peak <= 2
 
 
+@EAGER_START
+@pytest.mark.loops("asyncio")
+async def test_eager_newcomer_does_not_overtake_the_granted() -> None:
+    """With a slot free and nobody queued, an eager newcomer waits for who was granted a slot and has not moved."""
+    loop = asyncio.get_running_loop()
+    order: list[str] = []
+    ends: dict[str, asyncio.Future[None]] = {}
+
+    async def job(name: str) -> None:
+        order.append(name)
+        ends[name] = loop.create_future()
+        await ends[name]
+
+    def newcomer() -> None:
+        order.append(f"running {tg.statistics().running}")
+        tg.create_task(job("E"), eager_start=True)
+
+    async with TaskGroup(concurrency_limit=2) as tg:
+        for name in "ABDF":
+            tg.create_task(job(name))
+        await settle()
+        for name in "AB":
+            ends[name].set_result(None)
+        await settle()  # D and F run, which both had queued
+        tg.create_task(job("C"))
+        for name in "DF":
+            ends[name].set_result(None)
+        loop.call_soon(newcomer)  # runs after the last steps of D and F, in the same pass: C is granted, a slot is free
+        await settle()
+        for end in ends.values():
+            if not end.done():
+                end.set_result(None)
+    assert order == ["A", "B", "D", "F", "running 1", "C", "E"]
+
+
 async def test_lazy_newcomer_and_the_head_of_the_queue() -> None:
     """A task that got a slot without queueing starts before one that was created after it and queued."""
     log = Log()
