@@ -69,7 +69,7 @@ class Spec:
 
 @dataclass(frozen=True)
 class Command:
-    what: str  # create, background, finish, fail, exit, interrupt, cancel, stop, stop_outside, open, expire
+    what: str  # create, background, finish, leave, fail, exit, interrupt, cancel, stop, stop_outside, open, expire
     who: int = 0  # of those who can do it
     group: int = 0
     spec: Spec = Spec()
@@ -84,40 +84,56 @@ class Program:
     limit: int | None
     timeout: bool
     commands: tuple[Command, ...]
+    parent: Spec = Spec()
     eager_factory: bool = False
 
 
 def sampled(values: str) -> st.SearchStrategy[str]:
-    return st.sampled_from(values.split())
+    """One of these words; `word*3` is three times as likely."""
+    words = []
+    for value in values.split():
+        word, _, times = value.partition("*")
+        words += [word] * int(times or 1)
+    return st.sampled_from(words)
 
 
-limits = st.sampled_from([None, None, 1, 1, 2, 3, 4])
+limits = st.sampled_from([None, None, 1, 1, 1, 2, 2, 3, 4])
 specs = st.builds(
     Spec,
-    form=sampled("coroutine coroutine coroutine call call_raises call_wrong"),
-    first=sampled("listen listen listen listen listen return raise exit stop child"),
-    on_cancel=sampled("die die slow held held swallow return raise create"),
+    form=sampled("coroutine*20 call*10 call_raises call_wrong"),
+    first=sampled("listen*30 return*4 child*3 raise exit stop"),
+    on_cancel=sampled("die*4 held*3 create*2 slow swallow return raise"),
     eager=st.sampled_from([None, None, True, False]) if EAGER else st.none(),
     keeps_errors=st.booleans(),
 )
 
 
 def programs(settle: st.SearchStrategy[bool]) -> st.SearchStrategy[Program]:
-    indices = st.sampled_from([0, 0, 0, 1, 1, 2, 3, 4, 5, 6])  # often the parent and the first group
-    command = st.builds(
-        Command,
-        what=sampled(
-            "create create create create create background background finish finish finish fail exit interrupt"
-            " cancel cancel cancel stop stop_outside open expire"
-        ),
-        who=indices, group=indices, spec=specs, limit=limits, timeout=st.booleans(),
-        early=sampled("no no no yes").map("yes".__eq__), settle=settle,
-    )  # fmt: skip
+    def commands(what: str, max_size: int) -> st.SearchStrategy[list[Command]]:
+        command = st.builds(
+            Command,
+            what=sampled(what),
+            who=st.sampled_from([1, 2, 3, 4, 5, 0, 1, 2, 3, 4]),
+            group=st.sampled_from([0, 0, 0, 1, 1, 2]),  # the newest is number 0
+            spec=specs,
+            limit=limits,
+            timeout=st.booleans(),
+            early=sampled("no*6 yes").map("yes".__eq__),
+            settle=settle,
+        )
+        return st.lists(command, max_size=max_size)
+
+    crew = commands("create*3 background", 7)
+    story = commands(
+        "create*4 background*2 finish*8 cancel*5 open*2 expire*3 fail leave stop stop_outside exit interrupt",
+        14,
+    )
     return st.builds(
         Program,
         limit=limits,
         timeout=st.booleans(),
-        commands=st.one_of(st.lists(command, max_size=6), st.lists(command, min_size=6, max_size=24)).map(tuple),
+        commands=st.tuples(crew, story).map(lambda parts: (*parts[0], *parts[1])),
+        parent=specs,
         eager_factory=st.booleans() if EAGER else st.just(False),
     )
 
@@ -175,9 +191,12 @@ class World:
         task = asyncio.current_task()
         assert task is not None
         self.tasks.setdefault(me, task)
-        if group is None:
-            await self.obey(me, Command("open", limit=self.program.limit, timeout=self.program.timeout), spec, None)
-            return await self.body(me, spec, None)
+        if group is None:  # the parent of all: whenever it is out of a group and gets something to do, it opens one
+            command = Command("open", limit=self.program.limit, timeout=self.program.timeout)
+            while command.what != "finish":
+                await self.open(me, command, spec, None)
+                command = await self.listen(me, spec, None)
+            return "finished"
         group.started.append(me)
         limit = group.tg.concurrency_limit
         if not background:
@@ -198,8 +217,10 @@ class World:
 
     async def body(self, me: int, spec: Spec, home: tuple[Group, bool] | None) -> str:
         """Do what the mail says until it says to finish."""
-        while (command := await self.listen(me, spec, home)).what != "finish":
+        while (command := await self.listen(me, spec, home)).what not in ("finish", "leave"):
             await self.obey(me, command, spec, home)
+        if command.what == "leave":
+            self.pick(command).tg.cancel()
         return "finished"
 
     async def receive(self, me: int) -> Command:
@@ -244,14 +265,13 @@ class World:
 
     async def obey(self, me: int, command: Command, spec: Spec, home: tuple[Group, bool] | None) -> None:
         if command.what in ("create", "background"):
-            group = self.groups[command.group % len(self.groups)]
-            self.create(me, group, command.spec, command.what == "background")
+            self.create(me, self.pick(command), command.spec, command.what == "background")
         elif command.what == "fail":
             raise Boom(me)
         elif command.what in BASE_ERRORS:
             raise BASE_ERRORS[command.what](me)
         elif command.what == "stop":
-            self.groups[command.group % len(self.groups)].tg.cancel()
+            self.pick(command).tg.cancel()
         elif command.what == "open":
             await self.open(me, command, spec, home)
 
@@ -314,6 +334,9 @@ class World:
             self.note(me, group.number, "late cancel", task.cancelling() - before)
             raise
 
+    def pick(self, command: Command) -> Group:
+        return self.groups[-1 - command.group % len(self.groups)]
+
     def note(self, me: int, *what: Any) -> None:
         self.notes.setdefault(me, []).append(what)
 
@@ -326,7 +349,7 @@ class World:
                 self.cancelled.append(who := able[command.who % len(able)])
                 self.tasks[who].cancel(f"cancel {who}")
         elif command.what == "stop_outside":
-            self.groups[command.group % len(self.groups)].tg.cancel()
+            self.pick(command).tg.cancel()
         elif command.what == "expire":
             if self.scopes:
                 who, scope = self.scopes.pop(command.who % len(self.scopes))
@@ -336,7 +359,7 @@ class World:
             self.mail[able[command.who % len(able)]].set_result(command)
 
     async def conduct(self) -> None:
-        main = asyncio.get_running_loop().create_task(self.actor(0, Spec(), None, False))
+        main = asyncio.get_running_loop().create_task(self.actor(0, self.program.parent, None, False))
         await settle()
         for command in self.program.commands:
             self.command(command)
@@ -501,15 +524,15 @@ class Machine(RuleBasedStateMachine):
             raise Boom(job.number)
         return result
 
-    @rule(background=sampled("no no no yes"), form=sampled("coroutine call"), told=st.sampled_from(["", "", "done"]))
+    @rule(background=sampled("no*3 yes"), form=sampled("coroutine call"), told=st.sampled_from(["", "", "done"]))
     def create(self, background: str, form: str, told: str) -> None:
         self.script.append(lambda: self.do_create(background == "yes", form, told))
 
-    @rule(who=st.integers(0, 30), what=sampled("done done done done cancel cancel cancel fail"))
+    @rule(who=st.integers(0, 30), what=sampled("done*4 cancel*3 fail"))
     def act(self, who: int, what: str) -> None:
         self.script.append(lambda: self.do_act(who, what))
 
-    @rule(what=sampled("nothing nothing nothing nothing cancel end"))
+    @rule(what=sampled("nothing*4 cancel end"))
     def finish(self, what: str) -> None:
         if what != "nothing":
             self.script.append(self.do_cancel if what == "cancel" else self.do_end)
