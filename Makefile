@@ -3,6 +3,7 @@
 #   make run     build, and check the links of a site (URL=... for another than the one that it serves itself)
 #   make test    build, and run every test
 #   make lint    ruff and mypy
+#   make bench   measure, and print tables (BENCH=... for benchmarks/bench.py)
 #   make clean   remove what was built
 
 PYTHON ?= python3
@@ -11,8 +12,9 @@ VENV ?= .venv/$(TAG)
 BIN := $(VENV)/bin
 SOURCES := $(wildcard src/*.c src/*.h quattro/*.py quattro/*.pyi) setup.py pyproject.toml
 TESTS ?=
+BENCH ?=
 
-.PHONY: run test lint clean
+.PHONY: run test lint bench clean
 
 run: $(VENV)/installed
 # The site that it serves itself has broken links, which is status 1 and no failure of this target.
@@ -27,6 +29,9 @@ lint: $(VENV)/installed
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+bench: $(VENV)/bench build/namesake
+	$(BIN)/python benchmarks/bench.py $(BENCH)
+
 clean:
 	rm -rf .venv build dist *.egg-info quattro/*.so
 
@@ -40,3 +45,11 @@ $(VENV)/tools: pyproject.toml
 	$(BIN)/python -m pip install --quiet --upgrade pip setuptools
 	$(BIN)/python -m pip install --quiet --group test
 	touch $@
+
+$(VENV)/bench: $(VENV)/installed
+	$(BIN)/python -m pip install --quiet --group bench
+	touch $@
+
+# The pure-Python project of our name on the package index, which benchmarks/ loads under another one.
+build/namesake: | $(VENV)/tools
+	$(BIN)/python -m pip install --quiet --no-deps --target $@ quattro==26.1.0

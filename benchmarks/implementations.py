@@ -1,0 +1,151 @@
+"""What is measured: each way of running `n` jobs, written as its users write it.
+
+A job is a coroutine function without arguments. `UNLIMITED` holds functions (job, size, groups), which run `groups`
+groups of `size` jobs one after the other; `LIMITED` functions (job, n, limit). The keys are the names in the tables.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+import sys
+from collections.abc import Awaitable, Callable
+from functools import partial
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import aiometer
+import anyio
+import trio
+
+import quattro
+
+Job = Callable[[], Any]
+Run = Callable[..., Awaitable[None]]
+
+OURS, STOCK, BARE, NAMESAKE = "quattro", "asyncio.TaskGroup", "loop.create_task", "namesake"
+SEMAPHORE, GATHER, ANYIO, AIOMETER, TRIO = "TaskGroup + Semaphore", "asyncio.gather", "anyio", "aiometer", "trio"
+
+
+def load_namesake() -> ModuleType:
+    """The pure-Python project of our name, under another one; `make` puts it into build/."""
+    path = Path(__file__).parent.parent / "build" / "namesake" / "quattro" / "__init__.py"
+    if not path.exists():
+        sys.exit("the namesake is missing: make build/namesake")
+    spec = importlib.util.spec_from_file_location("namesake", path, submodule_search_locations=[str(path.parent)])
+    assert spec is not None and spec.loader is not None
+    module = sys.modules["namesake"] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+namesake = load_namesake()
+
+
+async def flat(group: Callable[[], Any], job: Job, size: int, groups: int = 1) -> None:
+    """Whatever has create_task()."""
+    for _ in range(groups):
+        async with group() as tg:
+            for _ in range(size):
+                tg.create_task(job())
+
+
+async def start_soon(group: Callable[[], Any], job: Job, size: int, groups: int = 1) -> None:
+    """Whatever has start_soon()."""
+    for _ in range(groups):
+        async with group() as tg:
+            for _ in range(size):
+                tg.start_soon(job)
+
+
+async def bare(job: Job, size: int, groups: int = 1) -> None:
+    """No structure at all: the cost of the tasks themselves."""
+    loop = asyncio.get_running_loop()
+    for _ in range(groups):
+        tasks = [loop.create_task(job()) for _ in range(size)]
+        for task in tasks:
+            await task
+
+
+async def gather(job: Job, size: int, groups: int = 1) -> None:
+    """asyncio.gather()."""
+    for _ in range(groups):
+        await asyncio.gather(*[job() for _ in range(size)])
+
+
+class Nothing:
+    """An `async with` that does nothing: what is left of a group without tasks when the group costs nothing."""
+
+    async def __aenter__(self) -> Nothing:
+        return self
+
+    async def __aexit__(self, *args: object) -> None:
+        return None
+
+
+UNLIMITED: dict[str, Run] = {
+    OURS: partial(flat, quattro.TaskGroup),
+    STOCK: partial(flat, asyncio.TaskGroup),
+    NAMESAKE: partial(flat, namesake.TaskGroup),
+    GATHER: gather,
+    ANYIO: partial(start_soon, anyio.create_task_group),
+    TRIO: partial(start_soon, trio.open_nursery),
+    BARE: bare,
+}
+
+
+async def limited(group: Callable[..., Any], job: Job, n: int, limit: int) -> None:
+    """Whatever has create_task() and a limit of its own."""
+    async with group(concurrency_limit=limit) as tg:
+        for _ in range(n):
+            tg.create_task(job())
+
+
+async def limited_callables(group: Callable[..., Any], job: Job, n: int, limit: int) -> None:
+    """The same, with callables."""
+    async with group(concurrency_limit=limit) as tg:
+        for _ in range(n):
+            tg.create_task(job)
+
+
+async def semaphore(job: Job, n: int, limit: int) -> None:
+    """A Semaphore in a wrapper around every job."""
+    slots = asyncio.Semaphore(limit)
+
+    async def wrapper(coro: Any) -> Any:
+        async with slots:
+            return await coro
+
+    async with asyncio.TaskGroup() as tg:
+        for _ in range(n):
+            tg.create_task(wrapper(job()))
+
+
+async def capacity(group: Callable[[], Any], limiter: Callable[[int], Any], job: Job, n: int, limit: int) -> None:
+    """anyio's and Trio's CapacityLimiter."""
+    slots = limiter(limit)
+
+    async def wrapper() -> None:
+        async with slots:
+            await job()
+
+    async with group() as tg:
+        for _ in range(n):
+            tg.start_soon(wrapper)
+
+
+async def run_all(job: Job, n: int, limit: int) -> None:
+    """aiometer."""
+    await aiometer.run_all([job] * n, max_at_once=limit)
+
+
+LIMITED: dict[str, Run] = {
+    OURS: partial(limited, quattro.TaskGroup),
+    SEMAPHORE: semaphore,
+    NAMESAKE: partial(limited, namesake.TaskGroup),
+    ANYIO: partial(capacity, anyio.create_task_group, anyio.CapacityLimiter),
+    AIOMETER: run_all,
+    TRIO: partial(capacity, trio.open_nursery, trio.CapacityLimiter),
+    BARE: lambda job, n, limit: bare(job, n),
+}
