@@ -1919,7 +1919,7 @@ make_task(TaskGroup *self, const Call *call, LoopKind kind, int eager)
     }
     Py_DECREF(loop);
     if (task != NULL && (((uintptr_t)task & TAG_MASK) != 0 || TaskSet_tag(&self->tasks, task) >= 0)) {
-        PyErr_Format(PyExc_TypeError, "a new task was expected from the loop, got %R", task);
+        PyErr_Format(PyExc_TypeError, "a new task was expected from the loop and its task factory, got %R", task);
         Py_CLEAR(task);
     }
     return task;
@@ -2212,11 +2212,19 @@ create_now_lock_held(TaskGroup *self, const Call *call, int callable, LoopKind l
     return task;
 }
 
+/* asyncio's RuntimeError with asyncio's text, and what to do about it as a note below it in the traceback. */
 static PyObject *
-refuse(TaskGroup *self, PyObject *coro, const char *why)
+refuse(TaskGroup *self, PyObject *coro, const char *why, const char *note)
 {
     close_coroutine(self->state, coro);
     PyErr_Format(PyExc_RuntimeError, "TaskGroup %R %s", self, why);
+    PyObject *exc = PyErr_GetRaisedException();
+    PyObject *result = PyObject_CallMethod(exc, "add_note", "s", note);
+    if (result == NULL) {
+        PyErr_Clear();
+    }
+    Py_XDECREF(result);
+    PyErr_SetRaisedException(exc);
     return NULL;
 }
 
@@ -2235,13 +2243,21 @@ create_lock_held(TaskGroup *self, const Call *call, int background)
         return NULL;
     }
     if (!self->entered) {
-        return refuse(self, coro, "has not been entered");
+        return refuse(self, coro, "has not been entered", "Create tasks inside `async with TaskGroup() as tg:`.");
     }
     if (self->finished || (self->exiting && self->tasks.used == 0)) {
-        return refuse(self, coro, "is finished");
+        return refuse(self, coro, "is finished",
+                      "Its `async with` block has ended: create tasks inside it, or from the group's own tasks.");
     }
-    if (self->aborting || (background && self->stopping)) {
-        return refuse(self, coro, "is shutting down");
+    if (self->aborting) {
+        return refuse(self, coro, "is shutting down",
+                      "Its tasks are being cancelled: one of them or the body failed, it was cancelled from outside, or "
+                      "somebody called cancel(). The exit of the group raises the errors, if there are any.");
+    }
+    if (background && self->stopping) {
+        return refuse(self, coro, "is shutting down",
+                      "Its body and foreground tasks have ended, and its background tasks are being cancelled. What has "
+                      "to be done still can be a task made by create_task().");
     }
     int loop = self->done == NULL && prepare(self) < 0 ? -1 : loop_kind(self);
     if (loop < 0) {
@@ -2300,8 +2316,15 @@ create(PyObject *op, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames,
         for (Py_ssize_t i = 0; i < nargs + nkw; i++) {
             close_coroutine(state, args[i]);
         }
-        PyErr_Format(PyExc_TypeError, nargs == 0 ? "%s() missing 1 required positional argument: 'coro'"
-                     : "%s() takes one coroutine or callable; all other arguments are keyword-only", method);
+        if (nargs > 1) {
+            PyErr_Format(PyExc_TypeError, "%s() takes one coroutine or callable (%zd arguments given): call the function "
+                         "with its arguments and pass what it returns; name, context and eager_start are keyword-only",
+                         method, nargs);
+        }
+        else {
+            PyErr_Format(PyExc_TypeError, nargs == 0 ? "%s() missing 1 required positional argument: 'coro'"
+                         : "%s() got multiple values for argument 'coro'", method);
+        }
         return NULL;
     }
     Call call = {args[0], args + 1, kwnames};
@@ -2929,7 +2952,14 @@ TaskGroup_init(PyObject *op, PyObject *args, PyObject *kwargs)
     }
     if (nkw != (value != NULL)) {
         Py_XDECREF(value);
-        PyErr_SetString(PyExc_TypeError, "TaskGroup() takes one keyword argument, concurrency_limit");
+        PyObject *name = NULL;
+        Py_ssize_t pos = 0;
+        while (PyDict_Next(kwargs, &pos, &name, NULL)
+               && PyUnicode_Compare(name, self->state->str_concurrency_limit) == 0)
+        {
+        }
+        PyErr_Format(PyExc_TypeError, "TaskGroup() got an unexpected keyword argument %R: it takes concurrency_limit only",
+                     name);
         return -1;
     }
     Py_ssize_t limit;

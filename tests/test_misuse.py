@@ -61,9 +61,9 @@ async def test_wrong_arguments_close_the_coroutine(method: str) -> None:
         with pytest.raises(TypeError, match="coro"):
             create(name="x")
         coros = [noop() for _ in range(3)]
-        with pytest.raises(TypeError, match="keyword-only"):
+        with pytest.raises(TypeError, match=r"2 arguments given.*pass what it returns.*keyword-only"):
             create(coros[0], "name")
-        with pytest.raises(TypeError):
+        with pytest.raises(TypeError, match="multiple values for argument 'coro'"):
             create(coros[1], coro=coros[2])
         assert all(coro.cr_frame is None for coro in coros)
         task = create(name="by keyword", coro=noop())
@@ -82,6 +82,57 @@ async def test_unknown_keyword(method: str, limit: int | None) -> None:
             getattr(tg, method)(coro, colour="red")
         assert coro.cr_frame is None
         assert tg.statistics().queued == 0
+
+
+@METHODS
+async def test_refusals_say_what_to_do(method: str) -> None:
+    """asyncio's three RuntimeErrors keep their texts; a note below them, as tracebacks show it, says what to do."""
+
+    async def late() -> None:
+        try:
+            await forever()
+        finally:
+            with pytest.raises(RuntimeError) as caught:
+                getattr(tg, method)(noop())
+            refused.append(caught.value)
+
+    refused: list[RuntimeError] = []
+    tg = TaskGroup()
+    with pytest.raises(RuntimeError) as caught:
+        getattr(tg, method)(noop())
+    refused.append(caught.value)
+    async with tg:
+        tg.create_task(late())
+        await settle()
+        tg.cancel()
+    with pytest.raises(RuntimeError) as caught:
+        getattr(tg, method)(noop())
+    refused.append(caught.value)
+    texts, notes = zip(*((str(error), " ".join(error.__notes__)) for error in refused), strict=True)
+    assert texts == (
+        "TaskGroup <TaskGroup> has not been entered",
+        "TaskGroup <TaskGroup tasks=1 cancelling> is shutting down",
+        "TaskGroup <TaskGroup cancelling> is finished",
+    )
+    assert "async with" in notes[0] and "cancel()" in notes[1] and "has ended" in notes[2]
+
+
+async def test_refusal_of_a_late_background_task() -> None:
+    """While background tasks are being stopped, the note of that refusal names the method that still works."""
+    refused: list[RuntimeError] = []
+
+    async def background() -> None:
+        try:
+            await forever()
+        finally:
+            with pytest.raises(RuntimeError, match="is shutting down") as caught:
+                tg.create_background_task(noop())
+            refused.append(caught.value)
+
+    async with TaskGroup() as tg:
+        tg.create_background_task(background())
+        tg.create_task(settle(2))
+    assert "create_task()" in refused[0].__notes__[0]
 
 
 @pytest.mark.skipif(sys.version_info >= (3, 12), reason="asyncio.Task takes eager_start from 3.12 on")
