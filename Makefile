@@ -2,8 +2,8 @@
 #
 #   make run     build, and check the links of a site (URL=... for another than the one that it serves itself)
 #   make test    build, and run every test
-#   make lint    ruff and mypy
 #   make bench   measure, and print tables (BENCH=... for benchmarks/bench.py)
+#   make lint    ruff, mypy, pyright (basedpyright) and codespell
 #   make clean   remove what was built
 
 PYTHON ?= python3
@@ -28,6 +28,9 @@ lint: $(VENV)/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/codespell $$(git ls-files)
+	$(BIN)/basedpyright --pythonversion 3.11
+	$(BIN)/basedpyright --pythonversion 3.15
 
 bench: $(VENV)/bench build/namesake
 	$(BIN)/python benchmarks/bench.py $(BENCH)
