@@ -813,6 +813,10 @@ turn_begin_lock_held(Turn *self)
     turn_set_state_lock_held(self, TURN_RUNNING);
     PyObject *coro = self->coro;
     self->coro = NULL;
+    if (coro == NULL) {
+        PyErr_SetString(PyExc_RuntimeError, "the coroutine of this turn has been closed");
+        return NULL;
+    }
     int rc = is_coroutine(state, coro);
     if (rc == 0) {
         Py_SETREF(coro, PyObject_CallNoArgs(coro));

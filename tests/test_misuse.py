@@ -226,6 +226,19 @@ def test_internal_types() -> None:
         _quattro.TaskGroup._abort = None  # type: ignore[method-assign,assignment]
 
 
+async def test_turn_ended_by_a_stranger() -> None:
+    """Who gets hold of a queued task's turn and ends it gets an error out of the group."""
+    with pytest.raises(ExceptionGroup) as caught:
+        async with TaskGroup(concurrency_limit=1) as tg:
+            tg.create_task(settle(3))
+            task = tg.create_task(noop())
+            await asyncio.sleep(0)
+            turn: Any = task.get_coro().cr_await  # type: ignore[union-attr]
+            turn.end()
+    assert "closed" in str(task.exception())
+    assert caught.value.exceptions == (task.exception(),)
+
+
 async def test_awaitables_are_used_once() -> None:
     """What __aenter__() and __aexit__() return is awaited once, like a coroutine; unused, it does nothing."""
     group = TaskGroup()
