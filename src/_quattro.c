@@ -2255,13 +2255,13 @@ create_lock_held(TaskGroup *self, const Call *call, int background)
     }
     if (self->aborting) {
         return refuse(self, coro, "is shutting down",
-                      "Its tasks are being cancelled: one of them or the body failed, it was cancelled from outside, or "
-                      "somebody called cancel(). The exit of the group raises the errors, if there are any.");
+                      "Its tasks are being cancelled: one of them or the body failed, it was cancelled from outside, "
+                      "or somebody called cancel(). The exit of the group raises the errors, if there are any.");
     }
     if (background && self->stopping) {
         return refuse(self, coro, "is shutting down",
-                      "Its body and foreground tasks have ended, and its background tasks are being cancelled. What has "
-                      "to be done still can be a task made by create_task().");
+                      "Its body and foreground tasks have ended, and its background tasks are being cancelled. What "
+                      "has to be done still can be a task made by create_task().");
     }
     int loop = self->done == NULL && prepare(self) < 0 ? -1 : loop_kind(self);
     if (loop < 0) {
@@ -2321,8 +2321,9 @@ create(PyObject *op, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames,
             close_coroutine(state, args[i]);
         }
         if (nargs > 1) {
-            PyErr_Format(PyExc_TypeError, "%s() takes one coroutine or callable (%zd arguments given): call the function "
-                         "with its arguments and pass what it returns; name, context and eager_start are keyword-only",
+            PyErr_Format(PyExc_TypeError,
+                         "%s() takes one coroutine or callable (%zd arguments given): call the function with its "
+                         "arguments and pass what it returns; name, context and eager_start are keyword-only",
                          method, nargs);
         }
         else {
@@ -2962,8 +2963,8 @@ TaskGroup_init(PyObject *op, PyObject *args, PyObject *kwargs)
                && PyUnicode_Compare(name, self->state->str_concurrency_limit) == 0)
         {
         }
-        PyErr_Format(PyExc_TypeError, "TaskGroup() got an unexpected keyword argument %R: it takes concurrency_limit only",
-                     name);
+        PyErr_Format(PyExc_TypeError,
+                     "TaskGroup() got an unexpected keyword argument %R: it takes concurrency_limit only", name);
         return -1;
     }
     Py_ssize_t limit;
@@ -2988,9 +2989,10 @@ PyDoc_STRVAR(TaskGroup_aenter_doc,
 "__aenter__($self, /)\n--\n\n"
 "Enter the group: the task that runs this becomes its parent.\n\n"
 "Returns:\n"
-"    An awaitable whose result is the group.\n\n"
+"    Awaitable[TaskGroup]: To be awaited once; its result is the group.\n\n"
 "Raises:\n"
-"    RuntimeError: The group has been entered before, or no task is running.");
+"    RuntimeError: When awaited: the group has been entered before, no event loop is running, or no task is (in a\n"
+"        callback of the loop, say).");
 
 static PyObject *
 TaskGroup_aenter(PyObject *op, PyObject *Py_UNUSED(ignored))
@@ -3001,13 +3003,19 @@ TaskGroup_aenter(PyObject *op, PyObject *Py_UNUSED(ignored))
 PyDoc_STRVAR(TaskGroup_aexit_doc,
 "__aexit__($self, et, exc, tb, /)\n--\n\n"
 "Wait for the foreground tasks, then cancel the background tasks and wait for them.\n\n"
+"Args:\n"
+"    et (type[BaseException] | None): The type of the body's exception.\n"
+"    exc (BaseException | None): The body's exception. Any one aborts the group: everything is cancelled at once.\n"
+"    tb (types.TracebackType | None): Its traceback; not used.\n\n"
 "Returns:\n"
-"    An awaitable whose result is true if it deals with the body's exception.\n\n"
+"    Awaitable[bool | None]: To be awaited once; its result is true if the body's exception was dealt with.\n\n"
 "Raises:\n"
-"    BaseExceptionGroup: The errors of tasks and body, but for CancelledError.\n"
-"    asyncio.CancelledError: The parent task was cancelled from outside.\n"
-"    SystemExit, KeyboardInterrupt: As they are, from a task or the body; other errors are reported through\n"
-"        loop.call_exception_handler().");
+"    ExceptionGroup: The errors of tasks and body, but for CancelledError, in the order in which they came (a\n"
+"        BaseExceptionGroup if one of them is no Exception).\n"
+"    asyncio.CancelledError: The parent task was cancelled from outside, and there was no other error.\n"
+"    SystemExit, KeyboardInterrupt: As they are, from a task or the body. Other errors are then reported through\n"
+"        loop.call_exception_handler().\n"
+"    RuntimeError: The group has not been entered, or is being left already.");
 
 static PyObject *
 TaskGroup_aexit(PyObject *op, PyObject *const *args, Py_ssize_t nargs)
@@ -3032,24 +3040,27 @@ TaskGroup_aexit(PyObject *op, PyObject *const *args, Py_ssize_t nargs)
 PyDoc_STRVAR(TaskGroup_create_task_doc,
 "create_task($self, /, coro, *, name=None, context=None, eager_start=None, **kwargs)\n--\n\n"
 "Start a foreground task in the group: the group waits for it.\n\n"
-"At a group's concurrency limit the task is queued, first in, first out, and starts when a slot is free.\n\n"
+"At the group's concurrency limit the task is queued, first in, first out, and starts when a slot is free. The call\n"
+"returns at once in any case.\n\n"
 "Args:\n"
-"    coro: A coroutine, or a callable without required arguments that returns one. A callable is called\n"
-"        inside the task, when the task starts.\n"
-"    name (str | None): The task's name.\n"
-"    context (contextvars.Context | None): What the task runs in; a copy of the current one by default.\n"
-"    eager_start (bool | None): Run the task within this call until it first waits (CPython 3.12+), if\n"
-"        a slot is free.\n"
+"    coro (Coroutine | Callable): A coroutine, or a callable without required arguments that returns one (a coroutine\n"
+"        function, a functools.partial, a lambda). A callable is called inside the task, when the task starts.\n"
+"    name (str | None): The name of the task.\n"
+"    context (contextvars.Context | None): What the task runs in; by default a copy of the current context, made\n"
+"        now, even if the task starts later.\n"
+"    eager_start (bool | None): Run the task within this call until it first waits, if a slot is free. None leaves\n"
+"        that to the loop's task factory. CPython 3.12 or newer.\n"
 "    **kwargs: Passed on to loop.create_task().\n\n"
 "Returns:\n"
-"    asyncio.Task: The task, at once.\n\n"
+"    asyncio.Task: The task. Cancelling one that is queued takes it out of the queue: none of its code runs.\n\n"
 "Raises:\n"
-"    RuntimeError: The group has not been entered, is finished, or is shutting down.\n"
-"    TypeError: Neither a coroutine nor a callable, or a keyword that the loop does not know.\n"
-"    A coroutine for which no task is made is closed.\n\n"
+"    RuntimeError: The group has not been entered, is shutting down (its tasks are being cancelled), or is finished.\n"
+"    TypeError: Neither a coroutine nor a callable, or a keyword that the loop does not know.\n\n"
+"A coroutine that is refused is closed (CPython issue 115957), so that no warning says that it was never awaited.\n\n"
 "Example:\n"
 "    >>> async with TaskGroup(concurrency_limit=10) as tg:\n"
-"    ...     tasks = [tg.create_task(fetch(url)) for url in urls]");
+"    ...     tasks = [tg.create_task(fetch(url), name=url) for url in urls]\n"
+"    >>> pages = [task.result() for task in tasks]");
 
 static PyObject *
 TaskGroup_create_task(PyObject *op, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
@@ -3059,23 +3070,28 @@ TaskGroup_create_task(PyObject *op, PyObject *const *args, Py_ssize_t nargs, PyO
 
 PyDoc_STRVAR(TaskGroup_create_background_task_doc,
 "create_background_task($self, /, coro, *, name=None, context=None, eager_start=None, **kwargs)\n--\n\n"
-"Start a task that lives as long as the work it serves.\n\n"
-"It is cancelled, once, when the body and the last foreground task have ended, and awaited. It takes no slot of\n"
-"the concurrency limit. An error in it aborts the group, like an error in any other task. To end it earlier,\n"
-"call task.cancel(). Trio's and curio's designs of daemon tasks end them last, too.\n\n"
+"Start a background task in the group: one that lives as long as the work it serves.\n\n"
+"When the body and the last foreground task (queued ones included) have ended, it is cancelled, once, and awaited.\n"
+"It ends last, as Trio's and curio's designs of daemon tasks have it; to end it earlier, call the task's cancel().\n"
+"An error in it aborts the group, as in any other task. It takes no slot of the concurrency limit.\n\n"
 "Args:\n"
-"    coro: A coroutine, or a callable without required arguments that returns one.\n"
-"    name, context, eager_start, **kwargs: As for create_task().\n\n"
+"    coro (Coroutine | Callable): As for create_task().\n"
+"    name (str | None): As for create_task().\n"
+"    context (contextvars.Context | None): As for create_task().\n"
+"    eager_start (bool | None): As for create_task(), but that no slot is needed.\n"
+"    **kwargs: Passed on to loop.create_task().\n\n"
 "Returns:\n"
-"    asyncio.Task: The task, at once.\n\n"
+"    asyncio.Task: The task.\n\n"
 "Raises:\n"
-"    RuntimeError: The group has not been entered, is finished, or is shutting down (its background tasks are\n"
-"        being cancelled already).\n"
+"    RuntimeError: The group has not been entered, is shutting down (its tasks, or its background tasks, are being\n"
+"        cancelled), or is finished.\n"
 "    TypeError: As for create_task().\n\n"
 "Example:\n"
 "    >>> async with TaskGroup() as tg:\n"
-"    ...     tg.create_background_task(heartbeat)\n"
-"    ...     tg.create_task(serve(connection))");
+"    ...     heart = tg.create_background_task(heartbeat)\n"
+"    ...     tg.create_task(serve(connection))\n"
+"    >>> heart.cancelled()\n"
+"    True");
 
 static PyObject *
 TaskGroup_create_background_task(PyObject *op, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
@@ -3086,11 +3102,13 @@ TaskGroup_create_background_task(PyObject *op, PyObject *const *args, Py_ssize_t
 PyDoc_STRVAR(TaskGroup_cancel_doc,
 "cancel($self, /)\n--\n\n"
 "Leave the group early: cancel its tasks and its body, and swallow that cancellation at the exit.\n\n"
-"Before the group is entered, this takes effect on entry; after the exit, and a second time, it does nothing.\n"
-"It is asyncio.TaskGroup.cancel() of CPython 3.15.\n\n"
+"The task that the group is in goes on after the group's block. Errors of tasks are raised there as ever. Before the\n"
+"group is entered, this takes effect on entry; after the exit, and a second time, it does nothing. It is\n"
+"asyncio.TaskGroup.cancel() of CPython 3.15 (issue 108951), on every CPython from 3.11.\n\n"
 "Example:\n"
 "    >>> async with TaskGroup() as tg:\n"
-"    ...     tg.create_task(first_answer(tg.cancel))");
+"    ...     for url in urls:\n"
+"    ...         tg.create_task(first_answer(url, then=tg.cancel))");
 
 static int
 cancel_lock_held(TaskGroup *self)
@@ -3158,13 +3176,17 @@ TaskGroup__on_task_done(PyObject *op, PyObject *task)
 
 PyDoc_STRVAR(TaskGroup_statistics_doc,
 "statistics($self, /)\n--\n\n"
-"What the group is doing now.\n\n"
+"Say what the group is doing now.\n\n"
 "Returns:\n"
 "    TaskGroupStatistics: A named tuple of running (foreground tasks that hold a slot; all of them without a\n"
-"        limit), queued, background (tasks, each an int) and concurrency_limit (int or None).\n\n"
+"    limit), queued (foreground tasks that wait for a slot), background (background tasks) and concurrency_limit\n"
+"    (an int, or None). The names are those that Trio and anyio use.\n\n"
 "Example:\n"
-"    >>> tg.statistics().queued\n"
-"    90");
+"    >>> async with TaskGroup(concurrency_limit=2) as tg:\n"
+"    ...     for url in urls:\n"
+"    ...         tg.create_task(fetch(url))\n"
+"    ...     print(tg.statistics())\n"
+"    quattro.TaskGroupStatistics(running=2, queued=1, background=0, concurrency_limit=2)");
 
 static Py_ssize_t
 count_running(TaskGroup *self)
@@ -3391,13 +3413,14 @@ PyDoc_STRVAR(TaskGroup_doc,
 "TaskGroup(*, concurrency_limit=None)\n--\n\n"
 "asyncio.TaskGroup with background tasks and a concurrency limit.\n\n"
 "An asynchronous context manager for a group of tasks. Its exit waits for all of them; if one fails, the others are\n"
-"cancelled, and the errors are raised as an ExceptionGroup. It behaves as asyncio.TaskGroup of CPython 3.15 does.\n\n"
+"cancelled, and the errors are raised as an ExceptionGroup. The rules are those of asyncio.TaskGroup of CPython 3.15,\n"
+"on every CPython from 3.11. A group is used once, by one event loop in one thread.\n\n"
 "Args:\n"
 "    concurrency_limit (int | None): How many foreground tasks may run at once, at least 1; the rest queue, first\n"
 "        in, first out. None for no limit.\n\n"
 "Raises:\n"
 "    ValueError: The limit is less than 1.\n"
-"    TypeError: The limit is not an integer.\n\n"
+"    TypeError: The limit is not an integer, or is not passed by name.\n\n"
 "Example:\n"
 "    >>> async with TaskGroup(concurrency_limit=10) as tg:\n"
 "    ...     tg.create_background_task(show_progress)\n"
