@@ -3,6 +3,7 @@
 #   make run     build, and check the links of a site (URL=... for another than the one that it serves itself)
 #   make test    build, and run every test
 #   make bench   measure, and print tables (BENCH=... for benchmarks/bench.py)
+#   make guard   fail if a task costs more instructions than recorded (needs valgrind; Python 3.14); make guard-record
 #   make lint    ruff, mypy, pyright (basedpyright) and codespell
 #   make clean   remove what was built
 
@@ -14,7 +15,7 @@ SOURCES := $(wildcard src/*.c src/*.h quattro/*.py quattro/*.pyi) setup.py pypro
 TESTS ?=
 BENCH ?=
 
-.PHONY: run test lint bench clean
+.PHONY: run test lint bench guard guard-record clean
 
 run: $(VENV)/installed
 # The site that it serves itself has broken links, which is status 1 and no failure of this target.
@@ -34,6 +35,12 @@ lint: $(VENV)/installed
 
 bench: $(VENV)/bench build/namesake
 	$(BIN)/python benchmarks/bench.py $(BENCH)
+
+guard: $(VENV)/installed
+	$(BIN)/python benchmarks/instructions.py check
+
+guard-record: $(VENV)/installed
+	$(BIN)/python benchmarks/instructions.py record
 
 clean:
 	rm -rf .venv build dist *.egg-info quattro/*.so

@@ -1,9 +1,9 @@
 """Measure, and print tables.
 
-    python benchmarks/bench.py --rows     the rows of design.md, section 5, against their floors
-    python benchmarks/bench.py            everything
+    python benchmarks/bench.py --rows     the rows of design.md, section 5, and who they compare with
+    python benchmarks/bench.py            everything (about a quarter of an hour)
+
     --only TEXT, --loop NAME              less
-    --repeat N, --processes N             how often
     --json FILE                           keep the results, for pyperf and for report.py
 
 Implementations take turns within one process, so that whatever else the machine does befalls all of them, and ratios
@@ -20,26 +20,21 @@ import gc
 import platform
 import sys
 import time
+import warnings
 from collections.abc import Callable
 from typing import Any
 
 import pyperf
 import trio
 import uvloop
-from implementations import OURS, TRIO
+from implementations import BARE, OURS, TRIO
 from report import print_tables, title
-from workloads import ROWS, Case, Workload
+from workloads import MORE, ROWS, Case, Workload
 
 LOOPS: dict[str, Callable[[], Any] | None] = {"asyncio": None, "uvloop": uvloop.new_event_loop}
 
 # What describes the machine without naming it.
-METADATA = (
-    "cpu_count",
-    "cpu_model_name",
-    "python_compiler",
-    "python_implementation",
-    "python_version",
-)
+METADATA = ("cpu_count", "cpu_model_name", "python_compiler", "python_implementation", "python_version")
 
 
 def timed(case: Case, implementation: str, loop: str) -> float:
@@ -87,17 +82,19 @@ def main() -> None:
     parser.add_argument("--json")
     args = parser.parse_args()
 
+    # What others leave behind on an abort: the warning is theirs, the printing would be measured.
+    warnings.filterwarnings("ignore", "coroutine .* was never awaited")
     suite: list[pyperf.Benchmark] = []
     common = metadata()
     for loop in args.loop or LOOPS:
-        for workload in ROWS:
+        for workload in ROWS if args.rows else ROWS + MORE:
             if args.only not in workload.name:
                 continue
             names = [
                 name
                 for name in workload.cases
                 if not (name == TRIO and loop != "asyncio")
-                and (not args.rows or not workload.only or name in (OURS, *workload.only))
+                and (not args.rows or name in (OURS, BARE) or name in workload.floors)
             ]
             for name, values in measure(workload, loop, names, args.repeat).items():
                 described = common | {"name": title(loop, workload.name, name)}

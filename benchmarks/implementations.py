@@ -18,10 +18,10 @@ from typing import Any
 import aiometer
 import anyio
 import trio
+from bodies import Job, bare, flat, limited
 
 import quattro
 
-Job = Callable[[], Any]
 Run = Callable[..., Awaitable[None]]
 
 OURS, STOCK, BARE, NAMESAKE = "quattro", "asyncio.TaskGroup", "loop.create_task", "namesake"
@@ -43,14 +43,6 @@ def load_namesake() -> ModuleType:
 namesake = load_namesake()
 
 
-async def flat(group: Callable[[], Any], job: Job, size: int, groups: int = 1) -> None:
-    """Whatever has create_task()."""
-    for _ in range(groups):
-        async with group() as tg:
-            for _ in range(size):
-                tg.create_task(job())
-
-
 async def start_soon(group: Callable[[], Any], job: Job, size: int, groups: int = 1) -> None:
     """Whatever has start_soon()."""
     for _ in range(groups):
@@ -59,29 +51,10 @@ async def start_soon(group: Callable[[], Any], job: Job, size: int, groups: int 
                 tg.start_soon(job)
 
 
-async def bare(job: Job, size: int, groups: int = 1) -> None:
-    """No structure at all: the cost of the tasks themselves."""
-    loop = asyncio.get_running_loop()
-    for _ in range(groups):
-        tasks = [loop.create_task(job()) for _ in range(size)]
-        for task in tasks:
-            await task
-
-
 async def gather(job: Job, size: int, groups: int = 1) -> None:
     """asyncio.gather()."""
     for _ in range(groups):
         await asyncio.gather(*[job() for _ in range(size)])
-
-
-class Nothing:
-    """An `async with` that does nothing: what is left of a group without tasks when the group costs nothing."""
-
-    async def __aenter__(self) -> Nothing:
-        return self
-
-    async def __aexit__(self, *args: object) -> None:
-        return None
 
 
 UNLIMITED: dict[str, Run] = {
@@ -93,20 +66,6 @@ UNLIMITED: dict[str, Run] = {
     TRIO: partial(start_soon, trio.open_nursery),
     BARE: bare,
 }
-
-
-async def limited(group: Callable[..., Any], job: Job, n: int, limit: int) -> None:
-    """Whatever has create_task() and a limit of its own."""
-    async with group(concurrency_limit=limit) as tg:
-        for _ in range(n):
-            tg.create_task(job())
-
-
-async def limited_callables(group: Callable[..., Any], job: Job, n: int, limit: int) -> None:
-    """The same, with callables."""
-    async with group(concurrency_limit=limit) as tg:
-        for _ in range(n):
-            tg.create_task(job)
 
 
 async def semaphore(job: Job, n: int, limit: int) -> None:

@@ -7,10 +7,10 @@ from collections.abc import Iterable
 
 import pyperf
 from implementations import OURS
-from workloads import ROWS
+from workloads import MORE, ROWS
 
-FLOORS = {workload.name: workload.floors for workload in ROWS}
-UNITS = {workload.name: workload.unit for workload in ROWS}
+FLOORS = {workload.name: workload.floors for workload in ROWS + MORE}
+UNITS = {workload.name: workload.unit for workload in ROWS + MORE}
 
 
 def title(loop: str, workload: str, implementation: str) -> str:

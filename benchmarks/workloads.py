@@ -1,4 +1,4 @@
-"""What is run: one body a workload, and for whom.
+"""What is run, and for whom.
 
 A case is a function without arguments that runs the workload once on the loop that is running.
 """
@@ -12,25 +12,33 @@ from functools import partial
 from typing import Any
 
 import trio
-from implementations import (
-    BARE,
-    LIMITED,
-    NAMESAKE,
-    OURS,
-    SEMAPHORE,
-    STOCK,
-    TRIO,
-    UNLIMITED,
+from bodies import (
     Job,
     Nothing,
-    Run,
+    abort,
+    abort_queued,
+    background,
+    bare,
+    bare_cancelled,
+    bare_eager,
+    bare_nested,
+    cancel_queued,
+    cancelled_by_hand,
     flat,
-    namesake,
+    flat_callables,
+    flat_eager,
+    limited_callables,
+    nested,
+    noop,
+    sleep0,
+    sleep0_thrice,
 )
+from implementations import BARE, LIMITED, NAMESAKE, OURS, SEMAPHORE, STOCK, TRIO, UNLIMITED, Run, namesake
 
 import quattro
 
 N = 10_000
+BY_HAND = "TaskGroup + cancel()"
 
 Case = Callable[[], Awaitable[None]]
 
@@ -43,28 +51,12 @@ class Workload:
     cases: dict[str, Case]
     units: int = N  # how many of `unit` one run makes
     unit: str = "task"
-    floors: dict[str, tuple[float, float]] = field(default_factory=dict)  # design.md 5: (asyncio's loop, uvloop)
-    only: tuple[str, ...] = ()  # for comparisons that need few
+    floors: dict[str, tuple[float, float]] = field(
+        default_factory=dict
+    )  # how many times our time: asyncio's loop, uvloop
 
 
-# --- Jobs
-
-
-async def noop() -> int:
-    """It ends at once."""
-    return 1
-
-
-async def sleep0() -> None:
-    """It lets the others run once."""
-    await asyncio.sleep(0)
-
-
-async def sleep0_thrice() -> None:
-    """It lets the others run three times."""
-    await asyncio.sleep(0)
-    await asyncio.sleep(0)
-    await asyncio.sleep(0)
+# --- Jobs and bodies that the others need
 
 
 async def trio_sleep0() -> None:
@@ -77,16 +69,6 @@ async def trio_sleep0_thrice() -> None:
     await trio.lowlevel.checkpoint()
     await trio.lowlevel.checkpoint()
     await trio.lowlevel.checkpoint()
-
-
-async def for_ever() -> None:
-    """It waits until it is cancelled."""
-    await asyncio.get_running_loop().create_future()
-
-
-async def failing() -> None:
-    """It aborts its group."""
-    raise ValueError
 
 
 async def all_wait(event: Callable[[], Any], run: Run, n: int) -> None:
@@ -104,54 +86,49 @@ async def all_wait(event: Callable[[], Any], run: Run, n: int) -> None:
     await run(job, n)
 
 
-# --- Bodies of their own
+async def echo(run: Run, n: int, limit: int) -> None:
+    """Each of n tasks opens a connection to a server of this process, sends a line, and reads it back."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(await reader.readline())
+        writer.close()
+
+    async def job() -> None:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"hello\n")
+        assert await reader.readline() == b"hello\n"
+        writer.close()
+        await writer.wait_closed()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0, backlog=1000) as server:
+        port = server.sockets[0].getsockname()[1]
+        await run(job, n, limit)
 
 
-async def background(group: Callable[[], Any], n: int) -> None:
-    """Background tasks that run and are cancelled at the exit."""
-    async with group() as tg:
-        for _ in range(n):
-            tg.create_background_task(for_ever())
-        await asyncio.sleep(0)
+class SemaphoreGroup(asyncio.TaskGroup):
+    """TaskGroup + Semaphore, as a class, for bodies that want one."""
 
+    def __init__(self, *, concurrency_limit: int) -> None:
+        super().__init__()
+        self.slots = asyncio.Semaphore(concurrency_limit)
 
-async def manual_background(n: int) -> None:
-    """The same by hand."""
-    async with asyncio.TaskGroup() as tg:
-        tasks = [tg.create_task(for_ever()) for _ in range(n)]
-        await asyncio.sleep(0)
-        for task in tasks:
-            task.cancel()
-
-
-async def bare_background(n: int) -> None:
-    """The same without a group."""
-    loop = asyncio.get_running_loop()
-    tasks = [loop.create_task(for_ever()) for _ in range(n)]
-    await asyncio.sleep(0)
-    for task in tasks:
-        task.cancel()
-    for task in tasks:
+    async def _wrapper(self, coro: Any) -> Any:
         try:
-            await task
-        except asyncio.CancelledError:
-            pass
+            async with self.slots:
+                return await coro
+        finally:
+            coro.close()
+
+    def create_task(self, coro: Any, **kwargs: Any) -> asyncio.Task[Any]:
+        """The coroutine in the wrapper, which closes it if it never ran: a warning each, else."""
+        return super().create_task(self._wrapper(coro), **kwargs)
 
 
-async def abort(group: Callable[[], Any], n: int) -> None:
-    """One task fails while n wait."""
-    try:
-        async with group() as tg:
-            for _ in range(n):
-                tg.create_task(for_ever())
-            await asyncio.sleep(0)
-            tg.create_task(failing())
-    except* ValueError:
-        pass
+# --- Cases
 
 
 def everyone(job: Job, size: int, groups: int = 1, trio_job: Job | None = None) -> dict[str, Case]:
-    """A case for every implementation without a limit."""
+    """Every implementation, without a limit."""
     return {
         name: partial(run, trio_job if name == TRIO and trio_job else job, size, groups)
         for name, run in UNLIMITED.items()
@@ -159,56 +136,94 @@ def everyone(job: Job, size: int, groups: int = 1, trio_job: Job | None = None) 
 
 
 def everyone_limited(job: Job, n: int, limit: int, trio_job: Job | None = None) -> dict[str, Case]:
-    """A case for every implementation with a limit."""
+    """Every implementation, with a limit."""
     return {
         name: partial(run, trio_job if name == TRIO and trio_job else job, n, limit) for name, run in LIMITED.items()
     }
 
 
-# --- The rows of design.md, section 5
+GROUPS = {OURS: quattro.TaskGroup, STOCK: asyncio.TaskGroup, NAMESAKE: namesake.TaskGroup}
+LIMITING = {OURS: quattro.TaskGroup, SEMAPHORE: SemaphoreGroup, NAMESAKE: namesake.TaskGroup}
 
+# The rows of design.md, section 5.
 ROWS = [
-    Workload("10,000 x noop", everyone(noop, N), floors={STOCK: (1.35, 1.6)}, only=(STOCK, BARE)),
-    Workload("100 x noop", everyone(noop, 100, N // 100), floors={STOCK: (1.55, 2.0)}, only=(STOCK, BARE)),
-    Workload("group of 3", everyone(noop, 3, 2000), 2000, "group", {STOCK: (1.5, 1.7)}, (STOCK, BARE)),
+    Workload("10,000 x noop", everyone(noop, N), floors={STOCK: (1.35, 1.6)}),
+    Workload("100 x noop", everyone(noop, 100, N // 100), floors={STOCK: (1.55, 2.0)}),
+    Workload("group of 3", everyone(noop, 3, N // 5), N // 5, "group", {STOCK: (1.5, 1.7)}),
     Workload(
         "empty group",
         everyone(noop, 0, N) | {BARE: partial(flat, Nothing, noop, 0, N)},
         unit="group",
         floors={STOCK: (2.0, 2.0)},
-        only=(STOCK, BARE),
     ),
-    Workload(
-        "limit 10, noop",
-        everyone_limited(noop, N, 10),
-        floors={NAMESAKE: (2.2, 1.9), SEMAPHORE: (1.9, 1.7)},
-        only=(NAMESAKE, SEMAPHORE, BARE),
-    ),
-    Workload(
-        "limit 10, sleep(0)",
-        everyone_limited(sleep0, N, 10, trio_sleep0),
-        floors={NAMESAKE: (2.6, 2.3)},
-        only=(NAMESAKE, SEMAPHORE, BARE),
-    ),
+    Workload("limit 10, noop", everyone_limited(noop, N, 10), floors={NAMESAKE: (2.2, 1.9), SEMAPHORE: (1.9, 1.7)}),
+    Workload("limit 10, sleep(0)", everyone_limited(sleep0, N, 10, trio_sleep0), floors={NAMESAKE: (2.6, 2.3)}),
     Workload(
         "background, cancelled at exit",
         {
             OURS: partial(background, quattro.TaskGroup, N),
             NAMESAKE: partial(background, namesake.TaskGroup, N),
-            "TaskGroup + cancel()": partial(manual_background, N),
-            BARE: partial(bare_background, N),
+            BY_HAND: partial(cancelled_by_hand, asyncio.TaskGroup, N),
+            BARE: partial(bare_cancelled, N),
         },
-        floors={NAMESAKE: (2.2, 2.2), "TaskGroup + cancel()": (1.0, 1.0)},
+        floors={NAMESAKE: (2.2, 2.2), BY_HAND: (1.0, 1.0)},
     ),
     Workload(
-        "abort with all waiting",
-        {
-            OURS: partial(abort, quattro.TaskGroup, N),
-            STOCK: partial(abort, asyncio.TaskGroup, N),
-            NAMESAKE: partial(abort, namesake.TaskGroup, N),
-            BARE: partial(bare_background, N),
-        },
+        "abort, 10,000 waiting",
+        {name: partial(abort, group, N) for name, group in GROUPS.items()} | {BARE: partial(bare_cancelled, N)},
         floors={STOCK: (1.3, 1.4)},
-        only=(STOCK, BARE),
+    ),
+]
+
+# What else people do.
+MORE = [
+    Workload("group of 1", everyone(noop, 1, N // 4), N // 4, "group"),
+    Workload("group of 10", everyone(noop, 10, N // 10), N // 10, "group"),
+    Workload("10,000 x three sleep(0)", everyone(sleep0_thrice, N, 1, trio_sleep0_thrice)),
+    Workload(
+        "10,000 that wait for one another",
+        {
+            name: partial(all_wait, trio.Event if name == TRIO else asyncio.Event, run, N)
+            for name, run in UNLIMITED.items()
+        },
+    ),
+    Workload(
+        "nested, 100 x 100",
+        {name: partial(nested, group, noop, 100) for name, group in GROUPS.items()}
+        | {BARE: partial(bare_nested, noop, 100)},
+    ),
+    Workload(
+        "callables",
+        {
+            OURS: partial(flat_callables, quattro.TaskGroup, noop, N),
+            "quattro, coroutines": partial(flat, quattro.TaskGroup, noop, N),
+            BARE: partial(bare, noop, N),
+        },
+    ),
+    Workload(
+        "callables, limit 10",
+        {OURS: partial(limited_callables, quattro.TaskGroup, noop, N, 10)}
+        | {name: case for name, case in everyone_limited(noop, N, 10).items() if name != OURS},
+    ),
+    Workload(
+        "cancelled in the queue",
+        {name: partial(cancel_queued, group, N, 10) for name, group in LIMITING.items()}
+        | {BARE: partial(bare_cancelled, N)},
+    ),
+    Workload(
+        "abort, 10,000 queued",
+        {name: partial(abort_queued, group, N, 10) for name, group in LIMITING.items()}
+        | {BARE: partial(bare_cancelled, N)},
+    ),
+    Workload(
+        "eager_start=True",
+        {name: partial(flat_eager, group, noop, N) for name, group in GROUPS.items() if name != NAMESAKE}
+        | {BARE: partial(bare_eager, noop, N)},
+    ),
+    Workload(
+        "TCP echo, limit 50",
+        {name: partial(echo, run, 500, 50) for name, run in LIMITED.items() if name not in (TRIO, BARE)},
+        units=500,
+        unit="request",
     ),
 ]

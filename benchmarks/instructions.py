@@ -1,0 +1,170 @@
+"""Count instructions with callgrind, which repeats to a few in a million whatever else the machine does.
+
+    python benchmarks/instructions.py check     fail if a task costs more instructions than guard.json says
+    python benchmarks/instructions.py record    write guard.json
+    python benchmarks/instructions.py budget    where the instructions of a task's life go
+
+A count is the difference of two runs within one process, after a warm-up, so that start-up cancels. What is compared is
+what a task costs more than it does without a group on the same interpreter: mostly our own doing, so that a change of
+ours is not lost in the interpreter's instructions, nor a change of the interpreter taken for ours.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import re
+import subprocess
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from counted import COUNTS, LARGE, SMALL, STEPS
+
+HERE = Path(__file__).parent
+RECORDED = HERE / "guard.json"
+
+# A fraction of our count, and at least SLACK instructions: checkouts in other folders differ by up to half of this.
+# Another build of the interpreter or of the compiler shifts things a little more, and wants a new record.
+ROOM, ROOM_ELSEWHERE, SLACK = 0.0075, 0.03, 60
+
+
+def interpreter() -> dict[str, str]:
+    """What the counts depend on."""
+    return {"python": platform.python_version(), "compiler": platform.python_compiler()}
+
+
+class Part:
+    """One part of callgrind's output: instructions by function, and what was called from where."""
+
+    def __init__(self) -> None:
+        self.total = 0
+        self.own: Counter[tuple[str, str]] = Counter()  # (object file, function): its own instructions
+        self.calls: Counter[tuple[str, str, str, str]] = Counter()  # (object file, function) of caller and callee
+        self.inclusive: Counter[tuple[str, str, str, str]] = Counter()
+
+    def __sub__(self, other: Part) -> Part:
+        result = Part()
+        result.total = self.total - other.total
+        for name in ("own", "calls", "inclusive"):
+            mine: Counter[Any] = getattr(self, name).copy()
+            mine.subtract(getattr(other, name))
+            setattr(result, name, mine)
+        return result
+
+
+def parse(lines: Iterator[str]) -> list[Part]:
+    """The parts of a file that --combine-dumps wrote."""
+    names: dict[tuple[str, str], str] = {}
+    parts: list[Part] = []
+    obj = function = callee_obj = callee = ""
+    calls: int | None = None  # 0 where the call was under way when the part began
+
+    def named(kind: str, text: str) -> str:
+        number, _, name = text.partition(" ")
+        return names.setdefault((kind, number), Path(name).name if kind == "ob" else name)
+
+    for line in lines:
+        if line.startswith("part:"):
+            parts.append(Part())
+        elif match := re.match(r"(ob|fn|cob|cfn)=(\(\d+\).*)", line):
+            key, text = match.groups()
+            if key == "ob":
+                obj = callee_obj = named("ob", text)
+            elif key == "fn":
+                function, callee_obj = named("fn", text), obj
+            elif key == "cob":
+                callee_obj = named("ob", text)
+            else:
+                callee = named("fn", text)
+        elif line.startswith("calls="):
+            calls = int(line[6:].split()[0])
+        elif line[:1] in "+-*0123456789" and line.strip():
+            cost = int(line.split()[1])
+            if calls is not None:
+                parts[-1].calls[obj, function, callee_obj, callee] += calls
+                parts[-1].inclusive[obj, function, callee_obj, callee] += cost
+                calls, callee_obj = None, obj
+            else:
+                parts[-1].own[obj, function] += cost
+                parts[-1].total += cost
+    return parts
+
+
+def count(*args: str) -> list[Part]:
+    """Differences for (LARGE - SMALL) tasks, in the order in which counted.py runs."""
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder) / "callgrind.out"
+        command = ["valgrind", "--tool=callgrind", "--dump-before=getppid", "--combine-dumps=yes"]
+        command += [f"--callgrind-out-file={out}", sys.executable, "-s", str(HERE / "counted.py"), *args]
+        env = {"PATH": os.environ["PATH"], "PYTHONPATH": str(HERE.parent), "PYTHONHASHSEED": "0", "LC_ALL": "C.UTF-8"}
+        done = subprocess.run(command, env=env, capture_output=True, text=True)
+        if done.returncode:
+            sys.exit(f"{' '.join(command)}: status {done.returncode}\n{done.stderr}")
+        with out.open() as lines:
+            parts = parse(lines)
+    expected = 3 * (len(STEPS) if "--steps" in args else 2 * len(COUNTS)) + 1
+    if len(parts) != expected:
+        sys.exit(f"callgrind wrote {len(parts)} parts, not {expected}")
+    return [parts[i + 2] - parts[i + 1] for i in range(0, expected - 1, 3)]
+
+
+def measure() -> dict[str, dict[str, int]]:
+    """Instructions a task (or empty group), ours and without a group."""
+    counted = [round(part.total / (LARGE - SMALL)) for part in count()]
+    return {
+        name: {"quattro": ours, "bare": bare}
+        for name, ours, bare in zip(COUNTS, counted[::2], counted[1::2], strict=True)
+    }
+
+
+def check() -> int:
+    """Compare with the record: the number of those that are above it."""
+    recorded = json.loads(RECORDED.read_text())
+    here = interpreter()
+    if here["python"].split(".")[:2] != recorded["python"].split(".")[:2]:
+        sys.exit(f"recorded on Python {recorded['python']}, and no measure for {here['python']}")
+    same = all(recorded[key] == value for key, value in here.items())
+    if not same:
+        print(f"recorded on {recorded['python']}, {recorded['compiler']}; this is {here['python']}, {here['compiler']}")
+        print("so there is more room than usual: make guard-record")
+    measured = measure()
+    if measured.keys() != recorded["counts"].keys():
+        sys.exit("other workloads than recorded: make guard-record")
+    worse = 0
+    print(f"{'instructions a task':24}{'quattro':>8}{'bare':>8}{'more':>8}{'recorded':>10}")
+    for name, now in measured.items():
+        then = recorded["counts"][name]
+        more, was = now["quattro"] - now["bare"], then["quattro"] - then["bare"]
+        room = max(SLACK, then["quattro"] * (ROOM if same else ROOM_ELSEWHERE))
+        verdict = "  SLOWER" if more > was + room else "  faster: make guard-record" if more < was - room else ""
+        worse += more > was + room
+        print(f"{name:24}{now['quattro']:8}{now['bare']:8}{more:8}{was:10}  {more - was:+d}{verdict}")
+    return worse
+
+
+def record() -> None:
+    """Write what is measured now."""
+    RECORDED.write_text(json.dumps(interpreter() | {"counts": measure()}, indent=1) + "\n")
+    print(RECORDED.read_text())
+
+
+def main() -> None:
+    """The command."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=["check", "record", "budget"])
+    what = parser.parse_args().what
+    if what == "check":
+        if worse := check():
+            sys.exit(f"{worse} slower than recorded")
+    elif what == "record":
+        record()
+
+
+if __name__ == "__main__":
+    main()
