@@ -2,6 +2,7 @@
 #
 #   make run     build, and check the links of a site (URL=... for another than the one that it serves itself)
 #   make test    build, and run every test
+#   make model   more random programs than make test has: EXAMPLES=... for each test, SEED=... to see them again
 #   make bench   measure, and print tables (BENCH=... for benchmarks/bench.py)
 #   make guard   fail if a task costs more instructions than recorded (needs valgrind; Python 3.14); make guard-record
 #   make lint    ruff, mypy, pyright (basedpyright) and codespell
@@ -13,9 +14,12 @@ VENV ?= .venv/$(TAG)
 BIN := $(VENV)/bin
 SOURCES := $(wildcard src/*.c src/*.h quattro/*.py quattro/*.pyi) setup.py pyproject.toml
 TESTS ?=
+EXAMPLES ?= 2000
+SEED ?= $(shell date +%s)
 BENCH ?=
 
 .PHONY: run test lint bench guard guard-record clean
+.PHONY: model
 
 run: $(VENV)/installed
 # The site that it serves itself has broken links, which is status 1 and no failure of this target.
@@ -23,6 +27,9 @@ run: $(VENV)/installed
 
 test: $(VENV)/installed
 	$(BIN)/pytest $(TESTS)
+
+model: $(VENV)/installed
+	QUATTRO_MODEL_EXAMPLES=$(EXAMPLES) $(BIN)/pytest tests/test_model.py --hypothesis-seed=$(SEED) --durations=4
 
 lint: $(VENV)/installed
 	$(BIN)/python -m pip install --quiet --group lint

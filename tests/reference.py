@@ -70,7 +70,7 @@ class ReferenceTaskGroup:
         self._wake: Future[None] | None = None  # what __aexit__ waits for
         self._queue: deque[tuple[Task[Any], Future[None]]] = deque()
         self._slots: set[Future[None]] = set()  # the turns that were granted and have not ended
-        self._granted: set[Future[None]] = set()  # those of them that came from the queue and have not moved yet
+        self._granted: dict[Future[None], None] = {}  # those of them that came from the queue and have yet to move
         self._jobs: dict[Task[Any], tuple[Any, Future[None]]] = {}  # those behind _run
 
     def __repr__(self) -> str:
@@ -235,10 +235,10 @@ class ReferenceTaskGroup:
 
     async def _run(self, job: Any, turn: Future[None]) -> Any:
         try:
-            if turn in self._granted:  # so soon? Those that were granted earlier are on their way: they go first
-                await asyncio.sleep(0)
             await turn
-            self._granted.discard(turn)
+            while turn in self._granted and next(iter(self._granted)) is not turn:
+                await asyncio.sleep(0)  # those that were granted earlier go first
+            self._granted.pop(turn, None)
             coro = job if asyncio.iscoroutine(job) else job()
             if not asyncio.iscoroutine(coro):
                 raise TypeError(f"a coroutine was expected, got {coro!r}")
@@ -286,7 +286,7 @@ class ReferenceTaskGroup:
 
     def _release(self, turn: Future[None] | None) -> None:
         self._slots.discard(turn)
-        self._granted.discard(turn)
+        self._granted.pop(turn, None)
         self._grant()
 
     def _grant(self) -> None:
@@ -294,7 +294,7 @@ class ReferenceTaskGroup:
             task, turn = self._queue.popleft()
             if not task.cancelling():
                 self._slots.add(turn)
-                self._granted.add(turn)
+                self._granted[turn] = None
                 turn.set_result(None)
 
     # ---- the end

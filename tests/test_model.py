@@ -4,12 +4,15 @@ A program is a list of commands that a conductor, a task outside every group, ca
 0, the children follow) do what they are told by mail, so that nothing depends on time, and the conductor lets the loop
 *settle* after a command, so that nothing depends on how many passes of the loop something takes. ``test_bursts`` leaves
 that out, and then only asks for what holds at every moment.
+
+A failure prints the program and what reproduces it: a blob for `@reproduce_failure`, and of a longer run the seed.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 import functools
 import gc
 import itertools
@@ -19,9 +22,10 @@ import warnings
 from asyncio import CancelledError, Task
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
+from conftest import LOOPS
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
@@ -31,29 +35,55 @@ import quattro
 
 pytestmark = pytest.mark.filterwarnings("error")
 
-# By default the same programs every time; with a number, that many that nobody has seen before.
+# By default the same programs every time; with a number, that many new ones for each test (`make model`).
 EXAMPLES = os.environ.get("QUATTRO_MODEL_EXAMPLES")
-SETTINGS = settings(
-    max_examples=int(EXAMPLES or "200"),
-    derandomize=EXAMPLES is None,
-    deadline=None,
-    print_blob=True,
-    suppress_health_check=list(HealthCheck),
-)
 EAGER = sys.version_info >= (3, 12)
 EAGER_BOTH = sys.version_info >= (3, 14)  # eager_start next to a task factory
 BASE_ERRORS = {"exit": SystemExit, "interrupt": KeyboardInterrupt}
 
 
+def examples(by_default: int) -> settings:
+    return settings(
+        max_examples=int(EXAMPLES or by_default),
+        derandomize=EXAMPLES is None,
+        deadline=None,
+        print_blob=True,
+        suppress_health_check=list(HealthCheck),
+    )
+
+
 @pytest.fixture(autouse=True, scope="module")
 def _unfreeze() -> Iterator[None]:
-    """Each run freezes what was there before, so that the collection at its end is quick."""
     yield
     gc.unfreeze()
 
 
+RUNS = itertools.count()
+
+
+def freeze() -> None:
+    """Set aside what was there before a run, so that the collection at its end is quick."""
+    if next(RUNS) % 100 == 0:
+        gc.unfreeze()
+        gc.collect()
+    gc.freeze()
+
+
 class Boom(Exception):
     """What an actor raises."""
+
+
+class Hooked(quattro.TaskGroup):
+    """One whose hooks are overridden, which takes other ways through the C."""
+
+    def _on_task_done(self, task: Task[Any]) -> None:
+        super()._on_task_done(task)
+
+    def _abort(self) -> None:
+        super()._abort()
+
+
+CHILD = contextvars.ContextVar("CHILD", default=0)  # as it is when a child is created
 
 
 @dataclass(frozen=True)
@@ -85,7 +115,8 @@ class Program:
     timeout: bool
     commands: tuple[Command, ...]
     parent: Spec = Spec()
-    eager_factory: bool = False
+    loop: str = "asyncio"  # or another of conftest.LOOPS
+    hooked: bool = False  # is ours a subclass with hooks?
 
 
 def sampled(values: str) -> st.SearchStrategy[str]:
@@ -97,6 +128,7 @@ def sampled(values: str) -> st.SearchStrategy[str]:
     return st.sampled_from(words)
 
 
+loops = sampled(" ".join(f"{kind}*{5 if kind == 'asyncio' else 1 if kind == 'debug' else 3}" for kind in LOOPS))
 limits = st.sampled_from([None, None, 1, 1, 1, 2, 2, 3, 4])
 specs = st.builds(
     Spec,
@@ -121,9 +153,9 @@ def programs(settle: st.SearchStrategy[bool]) -> st.SearchStrategy[Program]:
             early=sampled("no*6 yes").map("yes".__eq__),
             settle=settle,
         )
-        return st.lists(command, max_size=max_size)
+        return st.lists(command, min_size=max_size // 4, max_size=max_size)
 
-    crew = commands("create*3 background", 7)
+    crew = commands("create*3 background", 8)
     story = commands(
         "create*4 background*2 finish*8 cancel*5 open*2 expire*3 fail leave stop stop_outside exit interrupt",
         14,
@@ -134,7 +166,8 @@ def programs(settle: st.SearchStrategy[bool]) -> st.SearchStrategy[Program]:
         timeout=st.booleans(),
         commands=st.tuples(crew, story).map(lambda parts: (*parts[0], *parts[1])),
         parent=specs,
-        eager_factory=st.booleans() if EAGER else st.just(False),
+        loop=loops,
+        hooked=sampled("no*4 yes").map("yes".__eq__),
     )
 
 
@@ -156,7 +189,8 @@ class Group:
 def structure(error: BaseException | None) -> Any:
     """An error as something that compares equal when it is promised to be equal."""
     if isinstance(error, BaseExceptionGroup):
-        return type(error).__name__, error.message, sorted(map(structure, error.exceptions), key=repr)
+        errors = sorted(map(structure, error.exceptions), key=repr)
+        return type(error).__name__, error.message, errors, error.__cause__
     if isinstance(error, TypeError):
         return "TypeError", str(error).split(" got ")[0]
     return type(error).__name__, error.args if isinstance(error, Boom) else ()
@@ -175,7 +209,6 @@ class World:
         self.scopes: list[tuple[int, Any]] = []
         self.notes: dict[int, list[Any]] = {}
         self.violations: list[str] = []
-        self.reports: list[Any] = []
         self.snapshots: list[Any] = []
         self.openers: set[int] = set()  # whom a group of their own may cancel
         self.helpers: set[int] = set()  # background tasks
@@ -191,6 +224,7 @@ class World:
         task = asyncio.current_task()
         assert task is not None
         self.tasks.setdefault(me, task)
+        self.check(CHILD.get() == me, f"{me} runs in the context of {CHILD.get()}")
         if group is None:  # the parent of all: whenever it is out of a group and gets something to do, it opens one
             command = Command("open", limit=self.program.limit, timeout=self.program.timeout)
             while command.what != "finish":
@@ -278,6 +312,7 @@ class World:
     def create(self, me: int, group: Group, spec: Spec, background: bool) -> None:
         self.count += 1
         child = self.count
+        CHILD.set(child)
         if background:
             self.helpers.add(child)
         factory = asyncio.get_running_loop().get_task_factory() is not None
@@ -294,6 +329,7 @@ class World:
             self.note(me, "create", structure(error), str(error).split("> ")[-1])
         else:
             self.check(self.tasks.setdefault(child, task) is task, "another task")
+            self.check(task.get_name() == f"actor {child}", f"{child} is called {task.get_name()}")
             if not background:
                 group.foreground[child] = task
                 if child not in group.started:
@@ -413,17 +449,22 @@ def outcome(task: Task[Any]) -> Any:
     return structure(task.exception()) if task.exception() else task.result()
 
 
-def run(make: Callable[..., Any], program: Program) -> World:
+class Result(NamedTuple):
+    notes: dict[int, list[Any]]
+    snapshots: list[Any]
+    reports: list[Any]
+
+
+def run(make: Callable[..., Any], program: Program) -> Result:
     """Run a program in a new loop, and see that nothing is left over."""
-    gc.freeze()
+    freeze()
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         world = World(make, program)
-        loop = asyncio.new_event_loop()
+        reports: list[Any] = []
+        loop = new_loop(program.loop)
         try:
-            loop.set_exception_handler(lambda _, context: world.reports.append(structure(context.get("exception"))))
-            if program.eager_factory:
-                loop.set_task_factory(asyncio.eager_task_factory)
+            loop.set_exception_handler(lambda _, context: reports.append(structure(context.get("exception"))))
             conductor = Task(world.conduct(), loop=loop)
             while not conductor.done():
                 with contextlib.suppress(*BASE_ERRORS.values()):  # a child's leaves the loop: go on
@@ -431,16 +472,30 @@ def run(make: Callable[..., Any], program: Program) -> World:
             conductor.result()
         finally:
             loop.close()
+        result = Result(world.notes, world.snapshots, sorted(reports, key=repr))
+        violations = world.violations
+        del world, conductor
         gc.collect()
-    world.reports.sort(key=repr)
-    assert not world.violations
+    assert not violations
     assert not [str(warning.message) for warning in caught]
-    return world
+    return result
+
+
+def new_loop(kind: str) -> Any:
+    factory, debug = LOOPS[kind]
+    loop = factory()
+    loop.set_debug(debug)
+    loop.slow_callback_duration = 1e9
+    return loop
 
 
 async def settle() -> None:
     """Let the loop run until nothing that could run is left."""
-    ready = asyncio.get_running_loop()._ready
+    ready = getattr(asyncio.get_running_loop(), "_ready", None)
+    if ready is None:  # uvloop does not tell
+        for _ in range(100):
+            await asyncio.sleep(0)
+        return
     for passes in itertools.count():
         await asyncio.sleep(0)
         if not ready:
@@ -448,11 +503,15 @@ async def settle() -> None:
         assert passes < 1000, "the loop never comes to rest"
 
 
-@SETTINGS
+def group_of(program: Program) -> type[quattro.TaskGroup]:
+    return Hooked if program.hooked else quattro.TaskGroup
+
+
+@examples(1000)
 @given(programs(settle=st.just(True)))
 def test_same_outcome(program: Program) -> None:
     """Both implementations make the same of a program in which one thing happens at a time."""
-    expected, got = run(ReferenceTaskGroup, program), run(quattro.TaskGroup, program)
+    expected, got = run(ReferenceTaskGroup, program), run(group_of(program), program)
     assert got.notes == expected.notes
     for ours, theirs in zip(got.snapshots, expected.snapshots, strict=False):
         assert ours == theirs
@@ -460,12 +519,12 @@ def test_same_outcome(program: Program) -> None:
     assert got.reports == expected.reports
 
 
-@SETTINGS
+@examples(600)
 @given(programs(settle=st.booleans()))
 def test_bursts(program: Program) -> None:
     """When things happen in the same pass of the loop, what holds at every moment holds."""
     run(ReferenceTaskGroup, program)
-    run(quattro.TaskGroup, program)
+    run(group_of(program), program)
 
 
 @dataclass
@@ -488,19 +547,19 @@ class Machine(RuleBasedStateMachine):
 
     make: Callable[..., Any] = quattro.TaskGroup
 
-    @initialize(limit=limits, eager=st.booleans() if EAGER else st.just(False))
-    def enter(self, limit: int | None, eager: bool) -> None:
+    @initialize(limit=limits, kind=loops, hooked=st.sampled_from([False, False, True]))
+    def enter(self, limit: int | None, kind: str, hooked: bool) -> None:
         self.stack = contextlib.ExitStack()
         self.caught = self.stack.enter_context(warnings.catch_warnings(record=True))
         warnings.simplefilter("always")
-        gc.freeze()
-        self.loop = asyncio.new_event_loop()
+        freeze()
+        self.loop = new_loop(kind)
         self.stack.callback(self.loop.close)
         self.loop.set_exception_handler(lambda _, context: self.reports.append(context))
-        if eager:
-            self.loop.set_task_factory(asyncio.eager_task_factory)
-        self.limit, self.eager, self.reports = limit, eager, []
-        self.tg = self.make(concurrency_limit=limit)
+        self.limit, self.eager, self.reports = limit, kind == "eager", []
+        # Where a queued task is parked at once; elsewhere one that has yet to reach its place stays counted.
+        self.parks = EAGER and not hooked and kind not in ("debug", "factory")
+        self.tg = (Hooked if hooked and self.make is quattro.TaskGroup else self.make)(concurrency_limit=limit)
         self.jobs: list[Job] = []
         self.queue: list[Job] = []
         self.running: list[Job] = []  # those with a slot; without a limit, all of the foreground
@@ -510,7 +569,7 @@ class Machine(RuleBasedStateMachine):
         self.script: list[Callable[[], None]] = []
         self.aborted = self.ended = self.over = False
         self.end = self.loop.create_future()
-        self.parent = self.loop.create_task(self.body()) if not eager else Task(self.body(), loop=self.loop)
+        self.parent = Task(self.body(), loop=self.loop)
         self.settle()
 
     async def body(self) -> None:
@@ -592,7 +651,7 @@ class Machine(RuleBasedStateMachine):
         async def play() -> None:
             for action in script:
                 action()
-                if EAGER and not self.aborted:  # on 3.11 a task that has yet to reach the queue stays counted
+                if self.parks and not self.aborted:
                     assert self.tg.statistics().queued == len(self.queue)
             await settle()
 
@@ -664,4 +723,5 @@ class ReferenceMachine(Machine):
 
 TestMachine = Machine.TestCase
 TestReferenceMachine = ReferenceMachine.TestCase
-TestMachine.settings = TestReferenceMachine.settings = settings(SETTINGS, stateful_step_count=40)
+TestMachine.settings = settings(examples(400), stateful_step_count=40)
+TestReferenceMachine.settings = settings(examples(100), stateful_step_count=40)
