@@ -6,12 +6,15 @@
 #   make bench   measure, and print tables (BENCH=... for benchmarks/bench.py)
 #   make guard   fail if a task costs more instructions than recorded (needs valgrind; Python 3.14); make guard-record
 #   make lint    ruff, mypy, pyright (basedpyright) and codespell
+#   make dist    build the sdist and this interpreter's wheel, for Linux, into dist/
+#   make dist-test  and test them: the sdist's tests on the installed wheel (TESTS=... as for test)
 #   make clean   remove what was built
 
 PYTHON ?= python3
 TAG := $(shell $(PYTHON) -c 'import sys, sysconfig; print(sys.implementation.cache_tag + sysconfig.get_config_var("ABIFLAGS"))')
 VENV ?= .venv/$(TAG)
 BIN := $(VENV)/bin
+STAGE := build/dist/$(TAG)
 SOURCES := $(wildcard src/*.c src/*.h quattro/*.py quattro/*.pyi) setup.py pyproject.toml
 TESTS ?=
 EXAMPLES ?= 2000
@@ -20,6 +23,7 @@ BENCH ?=
 
 .PHONY: run test lint bench guard guard-record clean
 .PHONY: model
+.PHONY: dist dist-test
 
 run: $(VENV)/installed
 # The site that it serves itself has broken links, which is status 1 and no failure of this target.
@@ -49,6 +53,24 @@ guard: $(VENV)/installed
 guard-record: $(VENV)/installed
 	$(BIN)/python benchmarks/instructions.py record
 
+# The wheel is built from the sdist; auditwheel says on which Linuxes it runs, and tags it so.
+dist: $(VENV)/dist
+	rm -rf $(STAGE)
+	QUATTRO_WERROR=1 $(BIN)/python -m build --quiet --outdir $(STAGE)
+	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/auditwheel repair --strip --wheel-dir dist $(STAGE)/*.whl
+	cp $(STAGE)/*.tar.gz dist/
+
+# An environment that has never seen the source: the sdist without the package.
+dist-test: dist
+	mkdir $(STAGE)/sdist
+	tar -xzf $(STAGE)/*.tar.gz -C $(STAGE)/sdist --strip-components 1
+	rm -r $(STAGE)/sdist/quattro
+	$(PYTHON) -m venv $(STAGE)/venv
+	$(STAGE)/venv/bin/python -m pip install --quiet --upgrade pip
+	$(STAGE)/venv/bin/python -m pip install --quiet --no-index --find-links dist --only-binary quattro quattro
+	$(STAGE)/venv/bin/python -m pip install --quiet --group test
+	cd $(STAGE)/sdist && ../venv/bin/pytest $(TESTS)
+
 clean:
 	rm -rf .venv build dist *.egg-info quattro/*.so
 
@@ -61,6 +83,10 @@ $(VENV)/tools: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip setuptools
 	$(BIN)/python -m pip install --quiet --group test
+	touch $@
+
+$(VENV)/dist: $(VENV)/tools
+	$(BIN)/python -m pip install --quiet --group dist
 	touch $@
 
 $(VENV)/bench: $(VENV)/installed

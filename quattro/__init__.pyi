@@ -19,7 +19,8 @@ class TaskGroup(asyncio.TaskGroup):
     """asyncio.TaskGroup with background tasks and a concurrency limit.
 
     An asynchronous context manager for a group of tasks. Its exit waits for all of them; if one fails, the others are
-    cancelled, and the errors are raised as an ExceptionGroup. It behaves as asyncio.TaskGroup of CPython 3.15 does.
+    cancelled, and the errors are raised as an ExceptionGroup. The rules are those of asyncio.TaskGroup of CPython 3.15,
+    on every CPython from 3.11. A group is used once, by one event loop in one thread.
 
     Args:
         concurrency_limit (int | None): How many foreground tasks may run at once, at least 1; the rest queue, first
@@ -27,7 +28,7 @@ class TaskGroup(asyncio.TaskGroup):
 
     Raises:
         ValueError: The limit is less than 1.
-        TypeError: The limit is not an integer.
+        TypeError: The limit is not an integer, or is not passed by name.
 
     Example:
         >>> async with TaskGroup(concurrency_limit=10) as tg:
@@ -45,10 +46,11 @@ class TaskGroup(asyncio.TaskGroup):
         """Enter the group: the task that runs this becomes its parent.
 
         Returns:
-            An awaitable whose result is the group.
+            Awaitable[TaskGroup]: To be awaited once; its result is the group.
 
         Raises:
-            RuntimeError: The group has been entered before, or no task is running.
+            RuntimeError: When awaited: the group has been entered before, no event loop is running, or no task is (in a
+                callback of the loop, say).
         """
 
     async def __aexit__(  # type: ignore[override]
@@ -56,14 +58,21 @@ class TaskGroup(asyncio.TaskGroup):
     ) -> bool | None:
         """Wait for the foreground tasks, then cancel the background tasks and wait for them.
 
+        Args:
+            et (type[BaseException] | None): The type of the body's exception.
+            exc (BaseException | None): The body's exception. Any one aborts the group: everything is cancelled at once.
+            tb (types.TracebackType | None): Its traceback; not used.
+
         Returns:
-            An awaitable whose result is true if it deals with the body's exception.
+            Awaitable[bool | None]: To be awaited once; its result is true if the body's exception was dealt with.
 
         Raises:
-            BaseExceptionGroup: The errors of tasks and body, but for CancelledError.
-            asyncio.CancelledError: The parent task was cancelled from outside.
-            SystemExit, KeyboardInterrupt: As they are, from a task or the body; other errors are reported through
+            ExceptionGroup: The errors of tasks and body, but for CancelledError, in the order in which they came (a
+                BaseExceptionGroup if one of them is no Exception).
+            asyncio.CancelledError: The parent task was cancelled from outside, and there was no other error.
+            SystemExit, KeyboardInterrupt: As they are, from a task or the body. Other errors are then reported through
                 loop.call_exception_handler().
+            RuntimeError: The group has not been entered, or is being left already.
         """
 
     def create_task(  # type: ignore[override, unused-ignore]  # on 3.11 asyncio's takes generators
@@ -76,28 +85,32 @@ class TaskGroup(asyncio.TaskGroup):
     ) -> asyncio.Task[_T]:
         """Start a foreground task in the group: the group waits for it.
 
-        At a group's concurrency limit the task is queued, first in, first out, and starts when a slot is free.
+        At the group's concurrency limit the task is queued, first in, first out, and starts when a slot is free. The call
+        returns at once in any case.
 
         Args:
-            coro: A coroutine, or a callable without required arguments that returns one. A callable is called
-                inside the task, when the task starts.
-            name (str | None): The task's name.
-            context (contextvars.Context | None): What the task runs in; a copy of the current one by default.
-            eager_start (bool | None): Run the task within this call until it first waits (CPython 3.12+), if
-                a slot is free.
+            coro (Coroutine | Callable): A coroutine, or a callable without required arguments that returns one (a coroutine
+                function, a functools.partial, a lambda). A callable is called inside the task, when the task starts.
+            name (str | None): The name of the task.
+            context (contextvars.Context | None): What the task runs in; by default a copy of the current context, made
+                now, even if the task starts later.
+            eager_start (bool | None): Run the task within this call until it first waits, if a slot is free. None leaves
+                that to the loop's task factory. CPython 3.12 or newer.
             **kwargs: Passed on to loop.create_task().
 
         Returns:
-            asyncio.Task: The task, at once.
+            asyncio.Task: The task. Cancelling one that is queued takes it out of the queue: none of its code runs.
 
         Raises:
-            RuntimeError: The group has not been entered, is finished, or is shutting down.
+            RuntimeError: The group has not been entered, is shutting down (its tasks are being cancelled), or is finished.
             TypeError: Neither a coroutine nor a callable, or a keyword that the loop does not know.
-            A coroutine for which no task is made is closed.
+
+        A coroutine that is refused is closed (CPython issue 115957), so that no warning says that it was never awaited.
 
         Example:
             >>> async with TaskGroup(concurrency_limit=10) as tg:
-            ...     tasks = [tg.create_task(fetch(url)) for url in urls]
+            ...     tasks = [tg.create_task(fetch(url), name=url) for url in urls]
+            >>> pages = [task.result() for task in tasks]
         """
 
     def create_background_task(
@@ -108,51 +121,62 @@ class TaskGroup(asyncio.TaskGroup):
         context: Context | None = None,
         eager_start: bool | None = None,
     ) -> asyncio.Task[_T]:
-        """Start a task that lives as long as the work it serves.
+        """Start a background task in the group: one that lives as long as the work it serves.
 
-        It is cancelled, once, when the body and the last foreground task have ended, and awaited. It takes no slot of
-        the concurrency limit. An error in it aborts the group, like an error in any other task. To end it earlier,
-        call task.cancel(). Trio's and curio's designs of daemon tasks end them last, too.
+        When the body and the last foreground task (queued ones included) have ended, it is cancelled, once, and awaited.
+        It ends last, as Trio's and curio's designs of daemon tasks have it; to end it earlier, call the task's cancel().
+        An error in it aborts the group, as in any other task. It takes no slot of the concurrency limit.
 
         Args:
-            coro: A coroutine, or a callable without required arguments that returns one.
-            name, context, eager_start, **kwargs: As for create_task().
+            coro (Coroutine | Callable): As for create_task().
+            name (str | None): As for create_task().
+            context (contextvars.Context | None): As for create_task().
+            eager_start (bool | None): As for create_task(), but that no slot is needed.
+            **kwargs: Passed on to loop.create_task().
 
         Returns:
-            asyncio.Task: The task, at once.
+            asyncio.Task: The task.
 
         Raises:
-            RuntimeError: The group has not been entered, is finished, or is shutting down (its background tasks are
-                being cancelled already).
+            RuntimeError: The group has not been entered, is shutting down (its tasks, or its background tasks, are being
+                cancelled), or is finished.
             TypeError: As for create_task().
 
         Example:
             >>> async with TaskGroup() as tg:
-            ...     tg.create_background_task(heartbeat)
+            ...     heart = tg.create_background_task(heartbeat)
             ...     tg.create_task(serve(connection))
+            >>> heart.cancelled()
+            True
         """
 
     def cancel(self) -> None:
         """Leave the group early: cancel its tasks and its body, and swallow that cancellation at the exit.
 
-        Before the group is entered, this takes effect on entry; after the exit, and a second time, it does nothing.
-        It is asyncio.TaskGroup.cancel() of CPython 3.15.
+        The task that the group is in goes on after the group's block. Errors of tasks are raised there as ever. Before the
+        group is entered, this takes effect on entry; after the exit, and a second time, it does nothing. It is
+        asyncio.TaskGroup.cancel() of CPython 3.15 (issue 108951), on every CPython from 3.11.
 
         Example:
             >>> async with TaskGroup() as tg:
-            ...     tg.create_task(first_answer(tg.cancel))
+            ...     for url in urls:
+            ...         tg.create_task(first_answer(url, then=tg.cancel))
         """
 
     def statistics(self) -> TaskGroupStatistics:
-        """What the group is doing now.
+        """Say what the group is doing now.
 
         Returns:
             TaskGroupStatistics: A named tuple of running (foreground tasks that hold a slot; all of them without a
-                limit), queued, background (tasks, each an int) and concurrency_limit (int or None).
+            limit), queued (foreground tasks that wait for a slot), background (background tasks) and concurrency_limit
+            (an int, or None). The names are those that Trio and anyio use.
 
         Example:
-            >>> tg.statistics().queued
-            90
+            >>> async with TaskGroup(concurrency_limit=2) as tg:
+            ...     for url in urls:
+            ...         tg.create_task(fetch(url))
+            ...     print(tg.statistics())
+            quattro.TaskGroupStatistics(running=2, queued=1, background=0, concurrency_limit=2)
         """
 
 @final
