@@ -3,7 +3,8 @@
 #   make run     build, and check the links of a site (URL=... for another than the one that it serves itself)
 #   make test    build, and run every test
 #   make model   more random programs than make test has: EXAMPLES=... for each test, SEED=... to see them again
-#   make bench   measure, and print tables (BENCH=... for benchmarks/bench.py)
+#   make bench   measure, keep the results and print tables (QUICK=1: the main rows only, BENCH=... for bench.py)
+#   make pictures  redraw docs/performance.md from the results; make budget counts where a task's instructions go
 #   make guard   fail if a task costs more instructions than recorded (needs valgrind; Python 3.14); make guard-record
 #   make lint    ruff, mypy, pyright (basedpyright) and codespell
 #   make dist    build the sdist and this interpreter's wheel, for Linux, into dist/
@@ -21,7 +22,7 @@ EXAMPLES ?= 2000
 SEED ?= $(shell date +%s)
 BENCH ?=
 
-.PHONY: run test lint bench guard guard-record clean
+.PHONY: run test lint bench pictures guard guard-record budget clean
 .PHONY: model
 .PHONY: dist dist-test
 
@@ -44,8 +45,19 @@ lint: $(VENV)/installed
 	$(BIN)/basedpyright --pythonversion 3.11
 	$(BIN)/basedpyright --pythonversion 3.15
 
+# QUICK=1 for section 5 alone; otherwise the results are kept, for make pictures.
 bench: $(VENV)/bench build/namesake
-	$(BIN)/python benchmarks/bench.py $(BENCH)
+	$(BIN)/python benchmarks/bench.py $(if $(QUICK),--rows,--processes 3 --repeat 4 --json $(RESULTS)) $(BENCH)
+
+RESULTS = benchmarks/results/$$($(BIN)/python -c 'import sys; print("%d.%d" % sys.version_info[:2])').json
+
+# The pictures and tables of docs/performance.md, from the results.
+pictures: $(VENV)/bench build/namesake
+	$(BIN)/python benchmarks/pictures.py
+	$(BIN)/python benchmarks/report.py
+
+budget: $(VENV)/installed
+	$(BIN)/python benchmarks/instructions.py budget
 
 guard: $(VENV)/installed
 	$(BIN)/python benchmarks/instructions.py check

@@ -51,9 +51,8 @@ class Workload:
     cases: dict[str, Case]
     units: int = N  # how many of `unit` one run makes
     unit: str = "task"
-    floors: dict[str, tuple[float, float]] = field(
-        default_factory=dict
-    )  # how many times our time: asyncio's loop, uvloop
+    floors: dict[str, tuple[float, float]] = field(default_factory=dict)  # times ours: asyncio's loop, uvloop
+    turns: int | None = None  # at most, where one takes long
 
 
 # --- Jobs and bodies that the others need
@@ -227,3 +226,30 @@ MORE = [
         unit="request",
     ),
 ]
+
+
+def growing(n: int) -> list[Workload]:
+    """What should cost a task the same whatever n is; what is quadratic is left out where it takes too long."""
+    groups = max(1, 10_000 // n)
+    who = LIMITING if n <= 10_000 else {OURS: quattro.TaskGroup}
+    cases: dict[str, dict[str, Case]] = {
+        "noop": {name: partial(UNLIMITED[name], noop, n, groups) for name in (OURS, STOCK, BARE)},
+        "limit 100": {name: partial(repeated, groups, LIMITED[name], noop, n, 100) for name in (OURS, SEMAPHORE, BARE)},
+        "cancelled in the queue": {
+            name: partial(repeated, groups, cancel_queued, group, n, 100) for name, group in who.items()
+        },
+        "abort with a queue": {
+            name: partial(repeated, groups, abort_queued, group, n, 100) for name, group in who.items()
+        },
+    }
+    turns = 2 if n > 10_000 else None
+    return [Workload(f"{name}, n = {n:,}", by_name, n * groups, turns=turns) for name, by_name in cases.items()]
+
+
+async def repeated(times: int, run: Run, *args: Any) -> None:
+    """So that a run takes long enough to measure."""
+    for _ in range(times):
+        await run(*args)
+
+
+GROWTH = [workload for n in (1_000, 10_000, 100_000, 1_000_000) for workload in growing(n)]

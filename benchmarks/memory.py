@@ -1,0 +1,119 @@
+"""Bytes a task, as tracemalloc counts them, while all of them are there."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import tracemalloc
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Any
+
+import trio
+from bodies import Job, bare, limited_callables, noop
+from implementations import BARE, LIMITED, OURS, TRIO, UNLIMITED, namesake
+
+import quattro
+
+N = 10_000
+PASSES = 20  # of the loop, until everything is where it waits
+
+Start = Callable[[Job], Awaitable[None]]
+
+
+async def on_asyncio(start: Start) -> float:
+    """Start it all, look, let it end."""
+    gate = asyncio.get_running_loop().create_future()
+
+    async def job() -> None:
+        await gate
+
+    before = traced()
+    task = asyncio.create_task(start(job))
+    for _ in range(PASSES):
+        await asyncio.sleep(0)
+    size = traced() - before
+    gate.set_result(None)
+    await task
+    return size / N
+
+
+async def on_trio(start: Start) -> float:
+    """The same."""
+    gate = trio.Event()
+
+    async def job() -> None:
+        await gate.wait()
+
+    before = traced()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(start, job)
+        for _ in range(PASSES):
+            await trio.lowlevel.checkpoint()
+        size = traced() - before
+        gate.set()
+    return size / N
+
+
+async def coroutines() -> float:
+    """Coroutines alone."""
+    before = traced()
+    made = [noop() for _ in range(N)]
+    size = traced() - before
+    for coro in made:
+        coro.close()
+    return size / N
+
+
+async def background_tasks(group: Callable[[], Any], job: Job) -> None:
+    """Background tasks, with a body that waits, too."""
+    async with group() as tg:
+        for _ in range(N):
+            tg.create_background_task(job())
+        await job()
+
+
+def traced() -> int:
+    """Bytes in use."""
+    gc.collect()
+    return tracemalloc.get_traced_memory()[0]
+
+
+KINDS: dict[str, dict[str, Start]] = {
+    "waiting task": {name: partial(lambda run, job: run(job, N), run) for name, run in UNLIMITED.items()},
+    "queued task": {
+        name: partial(lambda run, job: run(job, N, 10), run) for name, run in LIMITED.items() if name != BARE
+    }
+    | {
+        f"{OURS}, callables": lambda job: limited_callables(quattro.TaskGroup, job, N, 10),
+        "loop.create_task, no limit": lambda job: bare(job, N),
+    },
+    "background task": {
+        OURS: partial(background_tasks, quattro.TaskGroup),
+        "namesake": partial(background_tasks, namesake.TaskGroup),
+    },
+}
+
+
+def measure() -> dict[str, dict[str, float]]:
+    """Bytes a task, by kind and implementation."""
+    tracemalloc.start()
+    try:
+        result = {
+            kind: {
+                name: trio.run(on_trio, start) if name == TRIO else asyncio.run(on_asyncio(start))
+                for name, start in implementations.items()
+            }
+            for kind, implementations in KINDS.items()
+        }
+        result["queued task"]["the coroutine alone"] = asyncio.run(coroutines())
+        return result
+    finally:
+        tracemalloc.stop()
+
+
+if __name__ == "__main__":
+    for kind, sizes in measure().items():
+        print(kind)
+        for name, size in sizes.items():
+            print(f"    {name:28}{size:8.0f}")
