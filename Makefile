@@ -6,6 +6,7 @@
 #   make bench   measure, keep the results and print tables (QUICK=1: the main rows only, BENCH=... for bench.py)
 #   make pictures  redraw docs/performance.md from the results; make budget counts where a task's instructions go
 #   make guard   fail if a task costs more instructions than recorded (needs valgrind; Python 3.14); make guard-record
+#   make docs    build the pages into docs/_build/html
 #   make lint    ruff, mypy, pyright (basedpyright) and codespell
 #   make dist    build the sdist and this interpreter's wheel, for Linux, into dist/
 #   make dist-test  and test them: the sdist's tests on the installed wheel (TESTS=... as for test)
@@ -23,6 +24,7 @@ SEED ?= $(shell date +%s)
 BENCH ?=
 
 .PHONY: run test lint bench pictures guard guard-record budget clean
+.PHONY: docs
 .PHONY: model
 .PHONY: dist dist-test
 
@@ -83,8 +85,12 @@ dist-test: dist
 	$(STAGE)/venv/bin/python -m pip install --quiet --group test
 	cd $(STAGE)/sdist && ../venv/bin/pytest $(TESTS)
 
+docs: $(VENV)/installed
+	$(BIN)/python -m pip install --quiet --group docs
+	$(BIN)/python -m sphinx -n -W --keep-going -q -b html docs docs/_build/html
+
 clean:
-	rm -rf .venv build dist *.egg-info quattro/*.so
+	rm -rf .venv build dist docs/_build *.egg-info quattro/*.so
 
 # In place, so that a Python that is started here finds what was built; every compiler warning is an error.
 $(VENV)/installed: $(VENV)/tools $(SOURCES)

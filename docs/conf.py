@@ -32,30 +32,25 @@ napoleon_numpy_docstring = False
 
 # Where the standard library's names are described: a build needs no network for an inventory, and a name that is in
 # neither place is a warning.
-STANDARD_LIBRARY = {
-    "asyncio-task": ["TaskGroup", "TaskGroup.cancel", "TaskGroup.create_task", "Task", "Task.cancel", "gather"]
-    + ["timeout", "create_task", "wait", "wait_for", "as_completed", "sleep", "eager_task_factory"]
-    + ["Task.cancelling", "Task.uncancel", "Task.result", "Task.exception", "to_thread", "current_task"],
-    "asyncio-sync": ["Semaphore", "Event", "Lock", "BoundedSemaphore"],
-    "asyncio-queue": ["Queue", "QueueShutDown"],
-    "asyncio-runner": ["run", "Runner"],
-    "asyncio-future": ["Future"],
-    "asyncio-exceptions": ["CancelledError", "TimeoutError"],
-    "asyncio-eventloop": ["loop.create_task", "loop.call_exception_handler", "loop.call_soon_threadsafe"],
+ASYNCIO = {
+    "task": "TaskGroup Task Task.cancel gather timeout eager_task_factory",
+    "sync": "Semaphore Event",
+    "runner": "run",
+    "exceptions": "CancelledError TimeoutError",
+    "eventloop": "loop.create_task loop.call_exception_handler loop.call_soon_threadsafe",
 }
 OTHERS = {
     "contextvars.Context": "contextvars",
+    "contextlib.aclosing": "contextlib",
+    "functools.partial": "functools",
     "types.TracebackType": "types",
     "Awaitable": "typing",
     "Callable": "typing",
     "Coroutine": "typing",
     "ExceptionGroup": "exceptions",
-    "BaseExceptionGroup": "exceptions",
-    "functools.partial": "functools",
-    "contextlib.aclosing": "contextlib",
 }
 ANCHORS = {"Awaitable": "typing.Awaitable", "Callable": "typing.Callable", "Coroutine": "typing.Coroutine"}
-PAGES = OTHERS | {f"asyncio.{name}": page for page, names in STANDARD_LIBRARY.items() for name in names}
+PAGES = OTHERS | {f"asyncio.{name}": f"asyncio-{page}" for page, names in ASYNCIO.items() for name in names.split()}
 
 
 def standard_library(app: Any, env: Any, node: Any, contnode: Any) -> nodes.reference | None:

@@ -25,13 +25,13 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import pytest
-from conftest import LOOPS
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 from reference import ReferenceTaskGroup
 
 import quattro
+from conftest import LOOPS
 
 pytestmark = pytest.mark.filterwarnings("error")
 
