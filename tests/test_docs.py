@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
+import copy
 import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+from helpers import forever, noop
+
+from quattro import TaskGroup
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -63,3 +69,48 @@ def test_a_broken_block_fails(tmp_path: Path) -> None:
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     failed = set(re.findall(r"^FAILED docs/(.+)\.md::", done.stdout, re.MULTILINE))
     assert done.returncode == 1 and failed == set(BROKEN), done.stdout
+
+
+async def test_every_message_is_explained() -> None:
+    """docs/errors.md has each error message of ours word for word, but for the repr of the group."""
+    page = (ROOT / "docs" / "errors.md").read_text(encoding="utf-8")
+    explained = [re.sub("<[^>]*>", "<...>", term).rstrip(".") for term in re.findall("^`(.*)`$", page, re.MULTILINE)]
+    loop = asyncio.get_running_loop()
+    limit: Any = TaskGroup
+    finished, entered = TaskGroup(), TaskGroup()
+    entering: list[BaseException] = []
+
+    def enter_without_a_task() -> None:
+        try:
+            TaskGroup().__aenter__().send(None)  # type: ignore[attr-defined]
+        except RuntimeError as error:
+            entering.append(error)
+
+    async def f(x: int) -> None: ...
+
+    async with finished:
+        pass
+    loop.call_soon(enter_without_a_task)
+    async with entered as tg:
+        tg.create_task(forever())
+        group: Any = tg
+        mistakes: list[Any] = [
+            lambda: TaskGroup().create_task(noop()),
+            lambda: finished.create_task(noop()),
+            lambda: tg.__aenter__().send(None),  # type: ignore[attr-defined]
+            lambda: finished.__aexit__(None, None, None).send(None),  # type: ignore[attr-defined]
+            lambda: group.create_task(42),
+            lambda: group.create_task(f, 1),
+            lambda: limit(concurrency_limit=0),
+            lambda: limit(concurrency_limit=1.5),
+            lambda: limit(10),
+            lambda: limit(limit=10),
+            lambda: copy.copy(tg),
+            lambda: (tg.cancel(), tg.create_task(noop())),
+        ]
+        for mistake in mistakes:
+            with pytest.raises((RuntimeError, TypeError, ValueError)) as caught:
+                mistake()
+            text = re.sub("<[^>]*>", "<...>", str(caught.value))
+            assert any(text.startswith(term) for term in explained), text
+    assert str(entering[0]).endswith("cannot determine the parent task") and "cannot determine the parent" in page
