@@ -46,6 +46,12 @@ if sys.version_info >= (3, 12):
     LOOPS["eager"] = (eager_loop, False)
 
 
+def pytest_collection_finish() -> None:
+    """What the imports made is there to stay: the collections after each test need not go through it again."""
+    gc.collect()
+    gc.freeze()
+
+
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """A coroutine function is a test for each kind of loop (those that it names with the mark, if any)."""
     if inspect.iscoroutinefunction(metafunc.function):
