@@ -123,6 +123,7 @@ async def sensors(_: StreamReader, writer: StreamWriter) -> None:
                 line = json.dumps({"sensor": room, "celsius": rooms[room]})
                 writer.write((line if dice.random() < 0.99 else line[:20]).encode() + b"\n")
             await writer.drain()
+            await asyncio.sleep(0.001)
     except ConnectionError:
         pass
     finally:
