@@ -1588,6 +1588,7 @@ discard_awaited_by(TaskGroup *self, PyObject *task)
         return 0;
     }
     PyObject *args[] = {task, Py_NewRef(self->parent)};
+    lend_sections(task);
     PyObject *result = PyObject_Vectorcall(self->state->discard_awaited_by, args, 2, NULL);
     Py_DECREF(args[1]);
     Py_XDECREF(result);
@@ -1940,6 +1941,7 @@ add_done_callback(TaskGroup *self, PyObject *task, PyObject *callback, PyObject 
         return -1;
     }
     PyObject *args[] = {task, Py_NewRef(callback), Py_XNewRef(context)};
+    lend_sections(task);
     PyObject *kwnames = context == NULL ? NULL : state->context_kwname;
     PyObject *result;
     if (Py_IS_TYPE(task, (PyTypeObject *)state->CTask)) {

@@ -105,6 +105,29 @@ type_version(PyTypeObject *type)
 #endif
 }
 
+/* A thread that steps a task holds the group's section and the Task's, and wants either again within.  It would get it
+   only when the mutex, after spinning for its own owner in vain, parks, which releases what the thread holds.  Detaching
+   for a moment does that at once: to be done before a section begins that this thread may have, but not innermost. */
+#if defined(Py_GIL_DISABLED) && PY_VERSION_HEX >= 0x030e0000
+static inline PyObject *
+lend_sections(PyObject *op)
+{
+    if (PyMutex_IsLocked(&op->ob_mutex)) {
+        Py_BEGIN_ALLOW_THREADS
+        Py_END_ALLOW_THREADS
+    }
+    return op;
+}
+
+#  undef Py_BEGIN_CRITICAL_SECTION
+#  define Py_BEGIN_CRITICAL_SECTION(op) \
+    { \
+        PyCriticalSection _py_cs; \
+        PyCriticalSection_Begin(&_py_cs, lend_sections((PyObject *)(op)))
+#else
+#  define lend_sections(op) ((void)(op))
+#endif
+
 /* Functions named ..._lock_held need the group's critical section. */
 #if defined(Py_GIL_DISABLED) && PY_VERSION_HEX >= 0x030e0000
 #  define ASSERT_LOCKED(op) assert(PyMutex_IsLocked(&((PyObject *)(op))->ob_mutex))
