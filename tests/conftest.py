@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-import uvloop
 
 if hasattr(sys, "gettotalrefcount"):
     # aiohttp's multidict 7.2.1 in C crashes in debug builds of CPython, without quattro too.
@@ -40,8 +39,11 @@ LOOPS: dict[str, tuple[Callable[[], asyncio.AbstractEventLoop], bool]] = {
     "asyncio": (asyncio.new_event_loop, False),
     "debug": (asyncio.new_event_loop, True),
     "factory": (factory_loop, False),
-    "uvloop": (uvloop.new_event_loop, False),
 }
+if sys.platform != "win32":  # uvloop is not for Windows
+    import uvloop
+
+    LOOPS["uvloop"] = (uvloop.new_event_loop, False)
 if sys.version_info >= (3, 12):
     LOOPS["eager"] = (eager_loop, False)
 

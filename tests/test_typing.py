@@ -13,7 +13,6 @@ from stubs import STUB, built, definitions, with_docstrings
 
 import quattro
 
-
 HERE = Path(__file__).parent
 STUBBED = definitions(STUB.read_text())
 
