@@ -5,6 +5,8 @@
 #   make model   more random programs than make test has: EXAMPLES=... for each test, SEED=... to see them again
 #   make bench   measure, keep the results and print tables (QUICK=1: the main rows only, BENCH=... for bench.py)
 #   make pictures  redraw docs/performance.md from the results; make budget counts where a task's instructions go
+#   make leaks   a million rounds of what a group can go through, and of every test in a debug build
+#   make bench   measure, and print tables (BENCH=... for benchmarks/bench.py)
 #   make guard   fail if a task costs more instructions than recorded (needs valgrind; Python 3.14); make guard-record
 #   make docs    build the pages into docs/_build/html
 #   make lint    ruff, mypy, pyright (basedpyright) and codespell
@@ -27,6 +29,8 @@ BENCH ?=
 .PHONY: docs
 .PHONY: model
 .PHONY: dist dist-test
+.PHONY: run test lint bench guard guard-record clean
+.PHONY: model leaks
 
 run: $(VENV)/installed
 # The site that it serves itself has broken links, which is status 1 and no failure of this target.
@@ -37,6 +41,10 @@ test: $(VENV)/installed
 
 model: $(VENV)/installed
 	QUATTRO_MODEL_EXAMPLES=$(EXAMPLES) $(BIN)/pytest tests/test_model.py --hypothesis-seed=$(SEED) --durations=4
+
+leaks: $(VENV)/installed
+	QUATTRO_LEAK_ROUNDS=10000 $(BIN)/pytest tests/test_leaks.py
+	$(BIN)/python tests/refleaks.py
 
 lint: $(VENV)/installed
 	$(BIN)/python -m pip install --quiet --group lint

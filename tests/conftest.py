@@ -7,45 +7,15 @@ import gc
 import inspect
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from helpers import LOOPS
 
 if hasattr(sys, "gettotalrefcount"):
     # aiohttp's multidict 7.2.1 in C crashes in debug builds of CPython, without quattro too.
     os.environ["MULTIDICT_NO_EXTENSIONS"] = "1"
-
-
-def eager_loop() -> asyncio.AbstractEventLoop:
-    """asyncio's loop with the eager task factory."""
-    loop = asyncio.new_event_loop()
-    loop.set_task_factory(asyncio.eager_task_factory)  # type: ignore[attr-defined,unused-ignore]
-    return loop
-
-
-def factory_loop() -> asyncio.AbstractEventLoop:
-    """asyncio's loop with a task factory of the old kind, as tracing tools install them."""
-    loop = asyncio.new_event_loop()
-
-    def factory(loop: Any, coro: Any, **kwargs: Any) -> asyncio.Task[Any]:
-        return asyncio.Task(coro, loop=loop, **kwargs)
-
-    loop.set_task_factory(factory)
-    return loop
-
-
-LOOPS: dict[str, tuple[Callable[[], asyncio.AbstractEventLoop], bool]] = {
-    "asyncio": (asyncio.new_event_loop, False),
-    "debug": (asyncio.new_event_loop, True),
-    "factory": (factory_loop, False),
-}
-if sys.platform != "win32":  # uvloop is not for Windows
-    import uvloop
-
-    LOOPS["uvloop"] = (uvloop.new_event_loop, False)
-if sys.version_info >= (3, 12):
-    LOOPS["eager"] = (eager_loop, False)
 
 
 def pytest_collection_finish() -> None:

@@ -1,9 +1,42 @@
-"""What many tests need: passes of the loop, and jobs that say what happens to them."""
+"""What many tests need: kinds of loops, passes of the loop, and jobs that say what happens to them."""
 
 from __future__ import annotations
 
 import asyncio
+import sys
+from collections.abc import Callable
 from typing import Any
+
+
+def eager_loop() -> asyncio.AbstractEventLoop:
+    """asyncio's loop with the eager task factory."""
+    loop = asyncio.new_event_loop()
+    loop.set_task_factory(asyncio.eager_task_factory)  # type: ignore[attr-defined,unused-ignore]
+    return loop
+
+
+def factory_loop() -> asyncio.AbstractEventLoop:
+    """asyncio's loop with a task factory of the old kind, as tracing tools install them."""
+    loop = asyncio.new_event_loop()
+
+    def factory(loop: Any, coro: Any, **kwargs: Any) -> asyncio.Task[Any]:
+        return asyncio.Task(coro, loop=loop, **kwargs)
+
+    loop.set_task_factory(factory)
+    return loop
+
+
+LOOPS: dict[str, tuple[Callable[[], asyncio.AbstractEventLoop], bool]] = {
+    "asyncio": (asyncio.new_event_loop, False),
+    "debug": (asyncio.new_event_loop, True),
+    "factory": (factory_loop, False),
+}
+if sys.platform != "win32":  # uvloop is not for Windows
+    import uvloop
+
+    LOOPS["uvloop"] = (uvloop.new_event_loop, False)
+if sys.version_info >= (3, 12):
+    LOOPS["eager"] = (eager_loop, False)
 
 
 async def settle(passes: int = 20) -> None:

@@ -25,13 +25,13 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import pytest
+from helpers import LOOPS
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 from reference import ReferenceTaskGroup
 
 import quattro
-from conftest import LOOPS
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -56,6 +56,8 @@ def examples(by_default: int) -> settings:
 def _unfreeze() -> Iterator[None]:
     yield
     gc.unfreeze()
+    gc.collect()
+    gc.freeze()  # as it was (conftest.py)
 
 
 RUNS = itertools.count()
@@ -115,7 +117,7 @@ class Program:
     timeout: bool
     commands: tuple[Command, ...]
     parent: Spec = Spec()
-    loop: str = "asyncio"  # or another of conftest.LOOPS
+    loop: str = "asyncio"  # or another of helpers.LOOPS
     hooked: bool = False  # is ours a subclass with hooks?
 
 

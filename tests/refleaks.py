@@ -1,0 +1,80 @@
+"""Run every test many times in one process, and name those that leave references, memory or files behind each time.
+
+`python refleaks.py [PYTEST ARGUMENTS]`, meant for a debug build of CPython, after `python -m test -R`. Two
+runs warm up; what grows in each of the eight that follow leaks, and a test that was flat once is done. Tests that start
+processes or keep books of their own (hypothesis) are left out. uvloop counts references of its own wrongly in a debug
+build (those grow while the blocks of memory do not), so with it the blocks alone count.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import sys
+from array import array
+from pathlib import Path
+from typing import Any
+
+import pytest
+from _pytest.runner import runtestprotocol
+
+WARM_UP, COUNTED = 2, 8
+LEFT_OUT = ["test_model.py", "test_leaks.py", "test_docs.py", "test_main.py", "test_linkcheck.py", "test_typing.py"]
+FILES = Path("/proc/self/fd")
+
+
+def count(into: array[int]) -> None:
+    """Blocks of memory, references (in a debug build), open files; nothing is allocated that stays."""
+    gc.collect()
+    into[0] = sys.getallocatedblocks()
+    into[1] = getattr(sys, "gettotalrefcount", int)()
+    into[2] = sum(1 for _ in FILES.iterdir()) if FILES.exists() else 0
+
+
+class Hunt:
+    def __init__(self) -> None:
+        self.leaks: list[str] = []
+        self.tests = 0
+
+    def run(self, item: pytest.Item, nextitem: pytest.Item | None) -> bool:
+        """Once, without a word about it; did it pass (or skip itself)?"""
+        item._initrequest()  # type: ignore[attr-defined]
+        reports = runtestprotocol(item, nextitem=nextitem, log=False)
+        return not any(report.failed for report in reports)
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_protocol(self, item: pytest.Item, nextitem: pytest.Item | None) -> bool:
+        gc.collect()
+        gc.freeze()  # so that the collections from here on are quick
+        flat = [False, "uvloop" in item.nodeid, False]
+        before, after = array("q", [0, 0, 0]), array("q", [0, 0, 0])
+        good, left, growth = True, WARM_UP + COUNTED, []
+        while left > 0 and not all(flat):
+            left -= 1
+            good = self.run(item, None) and good
+            count(after)
+            if left < COUNTED:
+                growth.append([b - a for a, b in zip(before, after, strict=True)])
+                flat = [old or step <= 0 for old, step in zip(flat, growth[-1], strict=True)]
+            before, after = after, before
+        gc.unfreeze()
+        self.run(item, nextitem)
+        self.tests += 1
+        if not good or not all(flat):
+            self.leaks.append(item.nodeid)
+            print(f"{item.nodeid}: {'' if good else 'failed; '}blocks, references, files: {growth}", flush=True)
+        return True
+
+
+def main(arguments: list[str]) -> int:
+    os.chdir(Path(__file__).parent.parent)
+    hunt = Hunt()
+    out = [f"--ignore=tests/{name}" for name in LEFT_OUT]
+    plugins: list[Any] = [hunt]
+    status = pytest.main(["-q", "-p", "no:cacheprovider", *out, *arguments], plugins=plugins)
+    print(f"{hunt.tests} tests, {len(hunt.leaks)} of them leak or fail")
+    return int(status) or (1 if hunt.leaks or not hunt.tests else 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
