@@ -580,6 +580,7 @@ typedef struct {
     PyObject *kwargs;           // {"loop": loop}, for asyncio.Task()
     PyObject *eager_kwargs;     // the same with "eager_start": True
     PyObject *wake;             // our bound TaskGroup_wake
+    PyObject *uvloop_create_task;   // uvloop's own function, once seen
     PyObject *newest;           // the last coroutine that got a slot without queueing, until seen started
     TaskSet tasks;
     size_t background;          // of them
@@ -589,8 +590,6 @@ typedef struct {
     Py_ssize_t queued;          // turns in the queue
     Link queue;
     Link wake_list;
-    unsigned int loop_version;  // of the loop's class, when its ClassKind was
-    unsigned char loop_class;   // this
     unsigned entered : 1;
     unsigned exiting : 1;
     unsigned aborting : 1;
@@ -1684,126 +1683,89 @@ typedef enum {
     LOOP_FAST,                  // it would do nothing but asyncio.Task(coro, loop=loop, ...)
 } LoopKind;
 
-/* What the class of a loop makes of create_task(), when no instance attribute hides it. */
-typedef enum {
-    CLASS_UNKNOWN, CLASS_ASYNCIO, CLASS_UVLOOP,
-} ClassKind;
-
 /* uvloop.loop.Loop cannot be patched: a function that is found there under the name is uvloop's own. */
 static int
-is_uvloop_function(quattro_state *state, PyTypeObject *type, PyObject *function)
+is_uvloop_function(TaskGroup *self, PyObject *function)
 {
-    for (; type != NULL; type = type->tp_base) {
+    if (function == self->uvloop_create_task) {
+        return 1;
+    }
+    quattro_state *state = self->state;
+    for (PyTypeObject *type = Py_TYPE(self->loop); type != NULL; type = type->tp_base) {
         if ((type->tp_flags & Py_TPFLAGS_IMMUTABLETYPE) && strcmp(type->tp_name, "uvloop.loop.Loop") == 0) {
+            PyObject *own = NULL;
             PyObject *dict = PyType_GetDict(type);
-            PyObject *own;
             int rc = dict == NULL ? 0 : PyDict_GetItemRef(dict, state->str_create_task, &own);
             Py_XDECREF(dict);
-            if (rc > 0) {
-                rc = own == function;
-                Py_DECREF(own);
+            if (rc > 0 && own == function) {
+                Py_XSETREF(self->uvloop_create_task, Py_NewRef(own));
             }
-            return rc;
+            Py_XDECREF(own);
+            return rc < 0 ? -1 : self->uvloop_create_task == function;
         }
     }
     return 0;
 }
 
-/* A ClassKind, or -1.  It is remembered by the class's version tag, which changes when the class or one of its bases
-   does. */
-static int
-loop_class_kind(TaskGroup *self, PyTypeObject *type)
-{
-    quattro_state *state = self->state;
-    unsigned int version = type_version(type);
-    if (version != 0 && version == self->loop_version) {
-        return self->loop_class;
-    }
-    PyObject *function = PyObject_GetAttr((PyObject *)type, state->str_create_task);
-    if (function == NULL) {
-        return -1;
-    }
-    int kind = CLASS_UNKNOWN;
-    if (function == state->stock_create_task) {
-        // The instance's _task_factory and _debug are what they seem unless the class has a say in them.
-        PyObject *names[] = {state->str__task_factory, state->str__debug};
-        kind = CLASS_ASYNCIO;
-        for (int i = 0; i < 2 && kind == CLASS_ASYNCIO; i++) {
-            PyObject *value;
-            int rc = PyObject_GetOptionalAttr((PyObject *)type, names[i], &value);
-            kind = rc < 0 ? -1 : rc > 0 ? CLASS_UNKNOWN : CLASS_ASYNCIO;
-            Py_XDECREF(value);
-        }
-    }
-    else if (!PyFunction_Check(function)) {
-        int rc = is_uvloop_function(state, type, function);
-        kind = rc < 0 ? -1 : rc > 0 ? CLASS_UVLOOP : CLASS_UNKNOWN;
-    }
-    Py_DECREF(function);
-    if (kind >= 0) {
-        self->loop_class = (unsigned char)kind;
-        self->loop_version = type_version(type);    // looking it up may have given the class a tag
-    }
-    return kind;
-}
-
 /* The one place that decides whether a hook could be skipped; a LoopKind, or -1.  Asked for every task, because tools
-   patch the class or the instance at any time. */
+   patch the class or the instance at any time.  `create_task` is the attribute of the loop, and what the stock function
+   would read is read as it reads it.  (Not from the loop's __dict__: an instance whose dictionary has been asked for is
+   slower to read for the interpreter ever after, 900 instructions a task on 3.14.) */
 static int
-loop_kind(TaskGroup *self)
+loop_kind(TaskGroup *self, PyObject *create_task)
 {
     quattro_state *state = self->state;
     PyObject *loop = self->loop;
-    int class_kind = loop_class_kind(self, Py_TYPE(loop));
-    if (class_kind <= 0 || Py_TYPE(loop)->tp_getattro != PyObject_GenericGetAttr) {
-        return class_kind < 0 ? -1 : LOOP_UNKNOWN;
+    if (!PyMethod_Check(create_task) || PyMethod_GET_SELF(create_task) != loop) {
+        return LOOP_UNKNOWN;
     }
-    PyObject *dict = PyObject_GenericGetDict(loop, NULL);
-    if (dict == NULL) {
-        return -1;
-    }
-    PyObject *factory = NULL, *debug = NULL, *patched = NULL, *task_type = NULL;
-    int kind = LOOP_UNKNOWN;
-    int rc = PyDict_GetItemRef(dict, state->str_create_task, &patched);
-    if (rc != 0) {
-        kind = rc < 0 ? -1 : LOOP_UNKNOWN;
-    }
-    else if (class_kind == CLASS_ASYNCIO) {
-        PyFunctionObject *function = (PyFunctionObject *)state->stock_create_task;
-        if (function->func_code == state->stock_code
-            && (function->func_dict == NULL || PyDict_GET_SIZE(function->func_dict) == 0))
+    PyObject *function = PyMethod_GET_FUNCTION(create_task);
+    int is_asyncio = function == state->stock_create_task;
+    PyObject *factory = NULL, *debug = NULL, *task_type = NULL;
+    int kind = -1;
+    if (is_asyncio) {
+        PyFunctionObject *stock = (PyFunctionObject *)function;
+        if (stock->func_code != state->stock_code
+            || (stock->func_dict != NULL && PyDict_GET_SIZE(stock->func_dict) > 0))
         {
-            kind = PyDict_GetItemRef(dict, state->str__task_factory, &factory) < 0
-                   || PyDict_GetItemRef(dict, state->str__debug, &debug) < 0 ? -1 : LOOP_FAST;
+            return LOOP_UNKNOWN;
+        }
+        if (PyObject_GetOptionalAttr(loop, state->str__task_factory, &factory) < 0
+            || PyObject_GetOptionalAttr(loop, state->str__debug, &debug) < 0)
+        {
+            goto done;
         }
     }
     else {
+        int rc = is_uvloop_function(self, function);
+        if (rc <= 0) {
+            return rc < 0 ? -1 : LOOP_UNKNOWN;
+        }
         factory = PyObject_CallMethodNoArgs(loop, state->str_get_task_factory);
         debug = factory == NULL ? NULL : PyObject_CallMethodNoArgs(loop, state->str_get_debug);
-        kind = debug == NULL ? -1 : LOOP_FAST;
-    }
-    if (kind == LOOP_FAST && PyDict_GetItemRef(state->tasks_dict, state->str_Task, &task_type) < 0) {
-        kind = -1;
-    }
-    if (kind == LOOP_FAST) {
-        if (factory == NULL || debug == NULL) {
-            kind = LOOP_UNKNOWN;
-        }
-        else if (factory != Py_None) {
-            kind = class_kind == CLASS_ASYNCIO && factory == state->eager_task_factory ? LOOP_STOCK_EAGER : LOOP_STOCK;
-        }
-        else if (task_type != state->CTask) {
-            kind = LOOP_STOCK;
-        }
-        else if (debug != Py_False) {
-            kind = LOOP_STOCK_DEBUG;
+        if (debug == NULL) {
+            goto done;
         }
     }
-    Py_XDECREF(patched);
+    if (PyDict_GetItemRef(state->tasks_dict, state->str_Task, &task_type) < 0) {
+        goto done;
+    }
+    if (factory == NULL || debug == NULL) {
+        kind = LOOP_UNKNOWN;
+    }
+    else if (factory != Py_None) {
+        kind = is_asyncio && factory == state->eager_task_factory ? LOOP_STOCK_EAGER : LOOP_STOCK;
+    }
+    else if (task_type != state->CTask) {
+        kind = LOOP_STOCK;
+    }
+    else {
+        kind = debug == Py_False ? LOOP_FAST : LOOP_STOCK_DEBUG;
+    }
+done:
     Py_XDECREF(factory);
     Py_XDECREF(debug);
     Py_XDECREF(task_type);
-    Py_DECREF(dict);
     return kind;
 }
 
@@ -1866,7 +1828,7 @@ make_task_directly(TaskGroup *self, const Call *call, int eager)
     return task;
 }
 
-/* callable(first, coro, **keywords) with the caller's keywords, which follow in `values`. */
+/* callable(coro, **keywords) with the caller's keywords; before `coro`, `first` unless it is NULL. */
 static PyObject *
 call_with_keywords(PyObject *callable, PyObject *first, const Call *call)
 {
@@ -1882,8 +1844,8 @@ call_with_keywords(PyObject *callable, PyObject *first, const Call *call)
         args[2 + i] = call->values[i];
     }
     PyObject *result;
-    if (PyUnicode_Check(callable)) {
-        result = PyObject_VectorcallMethod(callable, args, 2, call->kwnames);
+    if (first == NULL) {
+        result = PyObject_Vectorcall(callable, args + 1, 1 | PY_VECTORCALL_ARGUMENTS_OFFSET, call->kwnames);
     }
     else {
         result = PyObject_Vectorcall(callable, args, 2, call->kwnames);
@@ -1894,35 +1856,44 @@ call_with_keywords(PyObject *callable, PyObject *first, const Call *call)
     return result;
 }
 
-/* A task as loop.create_task() makes it; `eager` asks for a start within the call where that can't be seen. */
+/* A task as loop.create_task() makes it, for which *kind says how; `park` asks for a start within the call where that
+   can't be seen. */
 static PyObject *
-make_task(TaskGroup *self, const Call *call, LoopKind kind, int eager)
+make_task(TaskGroup *self, const Call *call, int park, LoopKind *kind)
 {
     quattro_state *state = self->state;
-    int plain = call_is_plain(state, call);
-    if (kind == LOOP_FAST && plain) {
-        return make_task_directly(self, call, eager);
-    }
-    int has_eager_start = call_has(call, state->str_eager_start);
-    if (!TASK_TAKES_EAGER_START && kind >= LOOP_STOCK_DEBUG && has_eager_start) {
-        // uvloop would ignore it.
-        PyErr_SetString(PyExc_TypeError, "eager_start needs CPython 3.12 or newer");
+    *kind = LOOP_UNKNOWN;
+    PyObject *create_task = PyObject_GetAttr(self->loop, state->str_create_task);
+    int rc = create_task == NULL ? -1 : loop_kind(self, create_task);
+    if (rc < 0) {
+        Py_XDECREF(create_task);
         return NULL;
     }
-    PyObject *loop = Py_NewRef(self->loop);
+    *kind = (LoopKind)rc;
+    int plain = call_is_plain(state, call);
+    if (*kind == LOOP_FAST && plain) {
+        Py_DECREF(create_task);
+        return make_task_directly(self, call, park);
+    }
     PyObject *task;
-    if (!LOOP_PASSES_KEYWORDS && kind == LOOP_STOCK_DEBUG && plain && has_eager_start) {
+    int has_eager_start = call_has(call, state->str_eager_start);
+    if (!TASK_TAKES_EAGER_START && *kind >= LOOP_STOCK_DEBUG && has_eager_start) {
+        // uvloop would ignore it.
+        PyErr_SetString(PyExc_TypeError, "eager_start needs CPython 3.12 or newer");
+        task = NULL;
+    }
+    else if (!LOOP_PASSES_KEYWORDS && *kind == LOOP_STOCK_DEBUG && plain && has_eager_start) {
         // The loop refuses a keyword that the task has.
         task = make_task_directly(self, call, 0);
     }
-    else if (!LOOP_PASSES_KEYWORDS && kind == LOOP_STOCK_EAGER && plain && !has_eager_start) {
+    else if (!LOOP_PASSES_KEYWORDS && *kind == LOOP_STOCK_EAGER && plain && !has_eager_start) {
         // The loop would set the name when the task has already run.
-        task = call_with_keywords(state->eager_task_factory, loop, call);
+        task = call_with_keywords(state->eager_task_factory, self->loop, call);
     }
     else {
-        task = call_with_keywords(state->str_create_task, loop, call);
+        task = call_with_keywords(create_task, NULL, call);
     }
-    Py_DECREF(loop);
+    Py_DECREF(create_task);
     if (task != NULL && (((uintptr_t)task & TAG_MASK) != 0 || TaskSet_tag(&self->tasks, task) >= 0)) {
         PyErr_Format(PyExc_TypeError, "a new task was expected from the loop and its task factory, got %R", task);
         Py_CLEAR(task);
@@ -2086,7 +2057,7 @@ start_turn(TaskGroup *self, Turn *turn)
 
 /* No slot: the task gets a turn. */
 static PyObject *
-create_queued_lock_held(TaskGroup *self, const Call *call, LoopKind kind)
+create_queued_lock_held(TaskGroup *self, const Call *call)
 {
     ASSERT_LOCKED(self);
     quattro_state *state = self->state;
@@ -2103,14 +2074,15 @@ create_queued_lock_held(TaskGroup *self, const Call *call, LoopKind kind)
         }
         Py_XSETREF(self->wake, wake);
     }
-    int park = TASK_TAKES_EAGER_START && kind == LOOP_FAST && self->hooks_are_ours;
+    int park = TASK_TAKES_EAGER_START && self->hooks_are_ours;
+    LoopKind kind;
     Call runner_call = {runner, call->values, call->kwnames};
-    PyObject *task = make_task(self, &runner_call, kind, park);
+    PyObject *task = make_task(self, &runner_call, park, &kind);
     if (task == NULL) {
         close_unstarted(state, runner);
         goto error;
     }
-    turn->quiet = park && turn->waker != NULL;
+    turn->quiet = park && kind == LOOP_FAST && turn->waker != NULL;
     turn->task = task;
     task = adopt_lock_held(self, task, runner, KIND_PLAIN, turn);
     if (task == NULL) {
@@ -2170,7 +2142,7 @@ ended_well(quattro_state *state, PyObject *task)
 }
 
 static PyObject *
-create_now_lock_held(TaskGroup *self, const Call *call, int callable, LoopKind loop_kind, int kind)
+create_now_lock_held(TaskGroup *self, const Call *call, int callable, int kind)
 {
     ASSERT_LOCKED(self);
     quattro_state *state = self->state;
@@ -2187,7 +2159,8 @@ create_now_lock_held(TaskGroup *self, const Call *call, int callable, LoopKind l
         self->slots++;          // before the task may run, and create others
     }
     Call coro_call = {coro, call->values, call->kwnames};
-    PyObject *task = make_task(self, &coro_call, loop_kind, 0);
+    LoopKind loop_kind;
+    PyObject *task = make_task(self, &coro_call, 0, &loop_kind);
     int ended = 0;
     if (task != NULL && kind == KIND_SLOT) {
         if (loop_kind != LOOP_FAST || call_has(call, state->str_eager_start)) {
@@ -2265,21 +2238,20 @@ create_lock_held(TaskGroup *self, const Call *call, int background)
                       "Its body and foreground tasks have ended, and its background tasks are being cancelled. What "
                       "has to be done still can be a task made by create_task().");
     }
-    int loop = self->done == NULL && prepare(self) < 0 ? -1 : loop_kind(self);
-    if (loop < 0) {
+    if (self->done == NULL && prepare(self) < 0) {
         close_coroutine(state, coro);
         return NULL;
     }
     if (background) {
-        return create_now_lock_held(self, call, !rc, loop, KIND_BACKGROUND);
+        return create_now_lock_held(self, call, !rc, KIND_BACKGROUND);
     }
     if (self->limit == 0) {
-        return create_now_lock_held(self, call, !rc, loop, KIND_PLAIN);
+        return create_now_lock_held(self, call, !rc, KIND_PLAIN);
     }
     if (self->slots < self->limit && Link_is_empty(&self->queue) && self->starting == 0) {
-        return create_now_lock_held(self, call, !rc, loop, KIND_SLOT);
+        return create_now_lock_held(self, call, !rc, KIND_SLOT);
     }
-    return create_queued_lock_held(self, call, loop);
+    return create_queued_lock_held(self, call);
 }
 
 /* The arguments (coro, *, name=None, context=None, eager_start=None, **kwargs). */
@@ -2413,6 +2385,7 @@ finish_lock_held(TaskGroup *group)
     Py_CLEAR(group->context);
     Py_CLEAR(group->kwargs);
     Py_CLEAR(group->eager_kwargs);
+    Py_CLEAR(group->uvloop_create_task);
     Py_CLEAR(group->newest);
     // Tasks are left only if the exit itself was broken off: their ends are still to be seen.
     if (group->tasks.used == 0) {
@@ -3353,6 +3326,7 @@ TaskGroup_traverse(PyObject *op, visitproc visit, void *arg)
     Py_VISIT(self->context);
     Py_VISIT(self->kwargs);
     Py_VISIT(self->eager_kwargs);
+    Py_VISIT(self->uvloop_create_task);
     Py_VISIT(self->wake);
     Py_VISIT(self->newest);
     for (size_t i = self->tasks.begin; i < self->tasks.end; i++) {
@@ -3382,6 +3356,7 @@ TaskGroup_clear(PyObject *op)
     Py_CLEAR(self->context);
     Py_CLEAR(self->kwargs);
     Py_CLEAR(self->eager_kwargs);
+    Py_CLEAR(self->uvloop_create_task);
     Py_CLEAR(self->wake);
     Py_CLEAR(self->newest);
     Link *heads[] = {&self->queue, &self->wake_list};

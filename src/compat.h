@@ -89,22 +89,6 @@ PyDict_GetItemRef(PyObject *dict, PyObject *key, PyObject **result)
 }
 #endif
 
-/* A number that no other state of any class has, 0 if there is none now.  It changes when the class or a base does. */
-static inline unsigned int
-type_version(PyTypeObject *type)
-{
-#if PY_VERSION_HEX < 0x030c0000
-    if (!(type->tp_flags & Py_TPFLAGS_VALID_VERSION_TAG)) {
-        return 0;
-    }
-#endif
-#ifdef Py_GIL_DISABLED
-    return _Py_atomic_load_uint32_relaxed(&type->tp_version_tag);
-#else
-    return type->tp_version_tag;
-#endif
-}
-
 /* A thread that steps a task holds the group's section and the Task's, and wants either again within.  It would get it
    only when the mutex, after spinning for its own owner in vain, parks, which releases what the thread holds.  Detaching
    for a moment does that at once: to be done before a section begins that this thread may have, but not innermost. */
