@@ -141,6 +141,22 @@ call_method(PyObject *op, PyObject *method)
     return value == NULL ? -1 : 0;
 }
 
+/* A function of a module (or what a tool has put in its place), called with one argument or none. */
+static PyObject *
+call_in_module(PyObject *module_dict, PyObject *name, PyObject *arg)
+{
+    PyObject *function;
+    if (PyDict_GetItemRef(module_dict, name, &function) <= 0) {
+        if (!PyErr_Occurred()) {
+            PyErr_SetObject(PyExc_AttributeError, name);
+        }
+        return NULL;
+    }
+    PyObject *result = arg == NULL ? PyObject_CallNoArgs(function) : PyObject_CallOneArg(function, arg);
+    Py_DECREF(function);
+    return result;
+}
+
 /* Call a method of a task without arguments; `own` is asyncio.Task's, which nobody can patch. */
 static PyObject *
 call_task(quattro_state *state, PyObject *task, PyObject *name, PyObject *own)
@@ -574,7 +590,7 @@ typedef struct {
     PyObject *parent;           // the task that entered the group
     PyObject *errors;           // a list, NULL while there are none
     PyObject *base_error;       // the first SystemExit or KeyboardInterrupt
-    PyObject *waiter;           // the future that the exit waits on
+    struct Turn *waiter;        // the turn that the exit waits on
     PyObject *done;             // our bound _on_task_done (or a subclass's), NULL until the first task
     PyObject *context;          // the context of done callbacks that run no code but ours
     PyObject *kwargs;           // {"loop": loop}, for asyncio.Task()
@@ -599,13 +615,14 @@ typedef struct {
     unsigned cancel_on_enter : 1;
     unsigned wake_scheduled : 1;
     unsigned hooks_are_ours : 1; // nobody has overridden _on_task_done or _abort
+    unsigned loop_is_asyncio : 1; // its create_task is asyncio's own
 } TaskGroup;
 
 typedef enum {
     TURN_CALL, TURN_QUEUED, TURN_GRANTED, TURN_RUNNING, TURN_CANCELLED, TURN_ENDED,
 } TurnState;
 
-typedef struct {
+typedef struct Turn {
     PyObject_HEAD
     Link link;                  // in the group's queue or wake list, which own a reference
     TaskGroup *group;
@@ -650,6 +667,7 @@ static PyObject *callback_context(TaskGroup *self, int kind);
 static PyObject *TaskGroup__on_task_done(PyObject *op, PyObject *task);
 static PyObject *TaskGroup__abort(PyObject *op, PyObject *ignored);
 static int turn_add_to_task_lock_held(Turn *self, PyObject *task);
+static int wake_parent_lock_held(TaskGroup *self, Turn *waiter);
 
 
 /* --- Turn: a place in the queue, what run_turn() awaits, and what its Task waits on ------------------------------- */
@@ -661,7 +679,7 @@ Turn_new(TaskGroup *group, PyObject *coro, TurnState state)
     Turn *self = (Turn *)type->tp_alloc(type, 0);
     if (self != NULL) {
         self->group = (TaskGroup *)Py_NewRef(group);
-        self->coro = Py_NewRef(coro);
+        self->coro = Py_XNewRef(coro);
         self->state = state;
     }
     return self;
@@ -718,6 +736,9 @@ turn_release_lock_held(Turn *self)
 static int
 turn_wake_lock_held(Turn *self)
 {
+    if (self == self->group->waiter) {
+        return wake_parent_lock_held(self->group, self);
+    }
     if (self->link.next == NULL) {
         Py_INCREF(self);
         Link_append(&self->group->wake_list, &self->link);
@@ -973,6 +994,7 @@ turn_cancel_lock_held(Turn *self, PyObject *message)
     if (self->state != TURN_QUEUED && self->state != TURN_GRANTED) {
         return 0;
     }
+    assert(self->state == TURN_QUEUED || self != self->group->waiter);
     Py_INCREF(self);
     turn_leave_queue_lock_held(self);
     turn_set_state_lock_held(self, TURN_CANCELLED);
@@ -1061,6 +1083,12 @@ Turn_result(PyObject *op, PyObject *Py_UNUSED(ignored))
         return NULL;
     }
     Py_RETURN_NONE;
+}
+
+static PyObject *
+Turn_done(PyObject *op, PyObject *Py_UNUSED(ignored))
+{
+    return PyBool_FromLong(TURN(op)->state != TURN_QUEUED);
 }
 
 static PyObject *
@@ -1159,6 +1187,7 @@ static PyMethodDef Turn_methods[] = {
     {"cancel", (PyCFunction)(void (*)(void))Turn_cancel, METH_FASTCALL | METH_KEYWORDS, NULL},
     {"add_done_callback", (PyCFunction)(void (*)(void))Turn_add_done_callback, METH_FASTCALL | METH_KEYWORDS, NULL},
     {"result", Turn_result, METH_NOARGS, NULL},
+    {"done", Turn_done, METH_NOARGS, NULL},
     {"get_loop", Turn_get_loop, METH_NOARGS, NULL},
     {NULL, NULL, 0, NULL},
 };
@@ -1341,6 +1370,16 @@ newest_has_started_lock_held(TaskGroup *self)
     return started;
 }
 
+/* Is this code run by the loop itself, and not within a task's step?  -1 on error. */
+static int
+no_task_is_running(TaskGroup *self)
+{
+    PyObject *current = call_in_module(self->state->tasks_dict, self->state->str_current_task, self->loop);
+    int rc = current == NULL ? -1 : current == Py_None;
+    Py_XDECREF(current);
+    return rc;
+}
+
 /* A done callback gives a slot back.  It runs one pass after its task ended, which is when the head of the queue is
    due; so it is started right here, unless somebody before it has still to move. */
 static int
@@ -1354,9 +1393,7 @@ release_and_start_lock_held(TaskGroup *self)
     }
     int now = newest_has_started_lock_held(self);
     if (now > 0 && self->loop != NULL) {
-        PyObject *current = PyObject_CallMethodOneArg(self->state->tasks, self->state->str_current_task, self->loop);
-        now = current == NULL ? -1 : current == Py_None;
-        Py_XDECREF(current);
+        now = no_task_is_running(self);
     }
     if (now <= 0 || self->wake_scheduled) {
         PyObject *exc = PyErr_GetRaisedException();
@@ -1508,23 +1545,72 @@ stop_background_lock_held(TaskGroup *self)
     return cancel_tasks_lock_held(self);
 }
 
-/* Wake the exit when nothing is left to wait for. */
+/* Would the parent be the next to run if its step went through the loop, with nothing before it?  Then it may step
+   within a done callback, one pass of the loop earlier.  (The done callbacks of the last task that are not ours would
+   be before it, for one.)  Only where that can be known: asyncio's loops, which keep what is ready in _ready.  -1 on
+   error. */
 static int
-wake_parent_lock_held(TaskGroup *self)
+nothing_else_is_ready(TaskGroup *self)
 {
-    if (self->tasks.used != 0 || self->waiter == NULL) {
+    if (!self->loop_is_asyncio || !self->hooks_are_ours) {
         return 0;
     }
     quattro_state *state = self->state;
-    PyObject *waiter = Py_NewRef(self->waiter);
-    int rc = call_is_true(waiter, state->str_done);
-    if (rc == 0) {
-        PyObject *result = PyObject_CallMethodOneArg(waiter, state->str_set_result, Py_None);
-        rc = result == NULL ? -1 : 0;
-        Py_XDECREF(result);
+    PyObject *ready, *debug = NULL;
+    int rc = PyObject_GetOptionalAttr(self->loop, state->str__ready, &ready);
+    if (rc > 0) {
+        rc = Py_IS_TYPE(ready, (PyTypeObject *)state->deque) && PyObject_Size(ready) == 0
+             ? PyObject_GetOptionalAttr(self->loop, state->str__debug, &debug) : 0;
     }
+    if (rc > 0) {
+        // Debug mode times each callback under its own name.
+        rc = debug == Py_False ? no_task_is_running(self) : 0;
+    }
+    Py_XDECREF(ready);
+    Py_XDECREF(debug);
+    return rc;
+}
+
+/* Have the parent, which waits on this turn, take its next step: as if `waiter` were a future, or right now where the
+   loop would do nothing else before. */
+static int
+wake_parent_lock_held(TaskGroup *self, Turn *waiter)
+{
+    ASSERT_LOCKED(self);
+    if (waiter->waker == NULL || self->loop == NULL) {
+        return 0;               // add_done_callback() comes here again
+    }
+    Py_INCREF(waiter);
+    int now = waiter->state == TURN_RUNNING ? nothing_else_is_ready(self) : 0;
+    if (now < 0) {
+        PyErr_Clear();          // the loop will be asked again
+    }
+    PyObject *waker = waiter->waker;
+    PyObject *context = waiter->waker_context;
+    waiter->waker = waiter->waker_context = NULL;
+    PyObject *result = NULL;
+    if (waker != NULL && now > 0 && context != NULL && PyContext_Enter(context) == 0) {
+        result = PyObject_CallOneArg(waker, (PyObject *)waiter);
+        PyObject *exc = PyErr_GetRaisedException();
+        if (PyContext_Exit(context) < 0) {
+            Py_CLEAR(result);
+        }
+        restore_first_error(exc, waker);
+    }
+    else if (waker != NULL) {
+        PyErr_Clear();
+        PyObject *loop = Py_NewRef(self->loop);
+        PyObject *args[] = {loop, waker, (PyObject *)waiter, context};
+        result = PyObject_VectorcallMethod(self->state->str_call_soon, args, 3,
+                                           context == NULL ? NULL : self->state->context_kwname);
+        Py_DECREF(loop);
+    }
+    int rc = waker != NULL && result == NULL ? -1 : 0;
+    Py_XDECREF(result);
+    Py_XDECREF(waker);
+    Py_XDECREF(context);
     Py_DECREF(waiter);
-    return rc < 0 ? -1 : 0;
+    return rc;
 }
 
 /* Every step of what a task's end brings is taken, whichever fails; the first error is raised. */
@@ -1537,22 +1623,35 @@ wake_parent_lock_held(TaskGroup *self)
         restore_first_error(exc_, task); \
     } while (0)
 
+/* Has a task that is done ended with an error?  -1 if that can't be had. */
+static int
+task_failed(quattro_state *state, PyObject *task)
+{
+    if (Py_IS_TYPE(task, (PyTypeObject *)state->CTask)) {
+        // None for a cancelled one, too.
+        PyObject *exc = Py_TYPE(state->task__exception)->tp_descr_get(state->task__exception, task, state->CTask);
+        Py_XDECREF(exc);
+        return exc == NULL ? -1 : exc != Py_None;
+    }
+    int cancelled = call_is_true(task, state->str_cancelled);
+    return cancelled < 0 ? -1 : !cancelled;
+}
+
 /* What a task's error does to the group (asyncio's _on_task_done from `if task.cancelled()` on). */
 static int
 take_error_lock_held(TaskGroup *self, PyObject *task)
 {
     quattro_state *state = self->state;
-    PyObject *cancelled = call_task(state, task, state->str_cancelled, state->task_cancelled);
-    int rc = cancelled == NULL ? -1 : PyObject_IsTrue(cancelled);
-    Py_XDECREF(cancelled);
-    if (rc != 0) {
-        return rc < 0 ? -1 : 0;
+    int rc = task_failed(state, task);
+    if (rc <= 0) {
+        return rc;
     }
     PyObject *exc = call_task(state, task, state->str_exception, state->task_exception);
     if (exc == NULL || exc == Py_None) {
         Py_XDECREF(exc);
         return exc == NULL ? -1 : 0;
     }
+    rc = 0;
     PyObject *parent = Py_XNewRef(self->parent);
     if (parent != NULL) {
         STEP(append_error(self, exc));
@@ -1606,7 +1705,11 @@ task_ended_lock_held(TaskGroup *self, PyObject *task, PyObject *failed)
         self->background--;
     }
     STEP(discard_awaited_by(self, task));
-    STEP(wake_parent_lock_held(self));
+    Turn *waiter = NULL;
+    if (self->tasks.used == 0 && self->waiter != NULL && self->waiter->state == TURN_QUEUED) {
+        waiter = (Turn *)Py_NewRef(self->waiter);
+        waiter->state = TURN_RUNNING;
+    }
     if (failed != NULL) {
         STEP(take_error_lock_held(self, failed));
     }
@@ -1614,6 +1717,10 @@ task_ended_lock_held(TaskGroup *self, PyObject *task, PyObject *failed)
         STEP(release_and_start_lock_held(self));
     }
     STEP(stop_background_lock_held(self));
+    if (waiter != NULL) {
+        STEP(wake_parent_lock_held(self, waiter));
+        Py_DECREF(waiter);
+    }
     if (tag >= 0) {
         Py_DECREF(task);        // the set's
     }
@@ -1716,11 +1823,12 @@ loop_kind(TaskGroup *self, PyObject *create_task)
 {
     quattro_state *state = self->state;
     PyObject *loop = self->loop;
+    self->loop_is_asyncio = 0;
     if (!PyMethod_Check(create_task) || PyMethod_GET_SELF(create_task) != loop) {
         return LOOP_UNKNOWN;
     }
     PyObject *function = PyMethod_GET_FUNCTION(create_task);
-    int is_asyncio = function == state->stock_create_task;
+    int is_asyncio = self->loop_is_asyncio = function == state->stock_create_task;
     PyObject *factory = NULL, *debug = NULL, *task_type = NULL;
     int kind = -1;
     if (is_asyncio) {
@@ -2342,12 +2450,12 @@ enter_lock_held(TaskGroup *group)
     }
     PyObject *loop = Py_XNewRef(group->loop);
     if (loop == NULL) {
-        loop = PyObject_CallMethodNoArgs(state->events, state->str_get_running_loop);
+        loop = call_in_module(state->events_dict, state->str_get_running_loop, NULL);
         if (loop == NULL) {
             return -1;
         }
     }
-    PyObject *parent = PyObject_CallMethodOneArg(state->tasks, state->str_current_task, loop);
+    PyObject *parent = call_in_module(state->tasks_dict, state->str_current_task, loop);
     if (parent == NULL || parent == Py_None || group->entered) {
         if (parent != NULL) {
             PyErr_Format(PyExc_RuntimeError,
@@ -2395,28 +2503,16 @@ finish_lock_held(TaskGroup *group)
     }
 }
 
-/* Wait for one pass of the loop, or on a future until the last task is done: the object to yield. */
+/* Wait until the last task is done, or the parent is cancelled: the object to yield. */
 static PyObject *
-exit_wait_lock_held(Await *self)
+exit_wait(TaskGroup *group)
 {
-    TaskGroup *group = self->group;
-    quattro_state *state = group->state;
-    PyObject *loop = Py_NewRef(group->loop);
-    PyObject *waiter = PyObject_CallMethodNoArgs(loop, state->str_create_future);
-    Py_DECREF(loop);
-    if (waiter == NULL) {
-        return NULL;
+    Turn *turn = Turn_new(group, NULL, TURN_QUEUED);
+    if (turn != NULL) {
+        turn->blocking = 1;
+        Py_XSETREF(group->waiter, (Turn *)Py_NewRef(turn));
     }
-    if (PyObject_SetAttr(waiter, state->str__asyncio_future_blocking, Py_True) < 0) {
-        Py_DECREF(waiter);
-        return NULL;
-    }
-    Py_XSETREF(group->waiter, Py_NewRef(waiter));
-    if (wake_parent_lock_held(group) < 0) {     // if create_future() has seen the last task end
-        Py_DECREF(waiter);
-        return NULL;
-    }
-    return waiter;
+    return (PyObject *)turn;
 }
 
 /* Report an error that a base error displaces. */
@@ -2600,7 +2696,7 @@ exit_step_lock_held(Await *self, PyObject *thrown, PyObject **result)
         }
         break;
     case AWAIT_TASKS:
-        // The future may be cancelled many times, as the parent is: each time a new one is waited on.
+        // The parent may be cancelled many times: each time a new turn is waited on.
         if (thrown != NULL && !cancelled) {
             PyErr_SetRaisedException(Py_NewRef(thrown));
             goto error;
@@ -2636,7 +2732,7 @@ exit_step_lock_held(Await *self, PyObject *thrown, PyObject **result)
     }
 
     if (group->tasks.used != 0) {
-        *result = exit_wait_lock_held(self);
+        *result = exit_wait(group);
         if (*result == NULL) {
             goto error;
         }
@@ -3478,6 +3574,16 @@ static PyStructSequence_Desc Statistics_desc = {
 
 /* --- The module --------------------------------------------------------------------------------------------------- */
 
+/* A new reference to the namespace of a module, which is imported. */
+static PyObject *
+import_namespace(const char *module_name)
+{
+    PyObject *module = PyImport_ImportModule(module_name);
+    PyObject *dict = module == NULL ? NULL : Py_NewRef(PyModule_GetDict(module));
+    Py_XDECREF(module);
+    return dict;
+}
+
 /* A new reference to an attribute of a module, which is imported. */
 static PyObject *
 import_attr(const char *module_name, const char *attr)
@@ -3582,18 +3688,18 @@ module_exec(PyObject *module)
             return -1; \
         } \
     } while (0)
-    REQUIRE(events, PyImport_ImportModule("asyncio.events"));
-    REQUIRE(tasks, PyImport_ImportModule("asyncio.tasks"));
-    REQUIRE(tasks_dict, Py_XNewRef(PyModule_GetDict(state->tasks)));
+    REQUIRE(events_dict, import_namespace("asyncio.events"));
+    REQUIRE(tasks_dict, import_namespace("asyncio.tasks"));
     REQUIRE(CTask, import_attr("_asyncio", "Task"));
     REQUIRE(task_add_done_callback, PyObject_GetAttr(state->CTask, state->str_add_done_callback));
     REQUIRE(task_cancel, PyObject_GetAttr(state->CTask, state->str_cancel));
-    REQUIRE(task_cancelled, PyObject_GetAttr(state->CTask, state->str_cancelled));
     REQUIRE(task_exception, PyObject_GetAttr(state->CTask, state->str_exception));
+    REQUIRE(task__exception, PyObject_GetAttr(state->CTask, state->str__exception));
     REQUIRE(CancelledError, import_attr("asyncio.exceptions", "CancelledError"));
     REQUIRE(InvalidStateError, import_attr("asyncio.exceptions", "InvalidStateError"));
     REQUIRE(Coroutine, import_attr("collections.abc", "Coroutine"));
     REQUIRE(partial, import_attr("functools", "partial"));
+    REQUIRE(deque, import_attr("collections", "deque"));
     REQUIRE(run_turn, import_attr("quattro._turn", "run_turn"));
     REQUIRE(context_kwname, PyTuple_Pack(1, state->str_context));
     OPTIONAL(add_awaited_by, import_optional("asyncio.futures", "future_add_to_awaited_by"));

@@ -14,18 +14,18 @@
 
 /* asyncio's parts and our own Python function. */
 #define STATE_OBJECTS(X) \
-    X(events)              /* module asyncio.events */ \
-    X(tasks)               /* module asyncio.tasks */ \
-    X(tasks_dict)          /* its namespace */ \
+    X(events_dict)         /* the namespace of module asyncio.events */ \
+    X(tasks_dict)          /* that of asyncio.tasks */ \
     X(CTask)               /* _asyncio.Task */ \
     X(task_add_done_callback)  /* its methods */ \
     X(task_cancel) \
-    X(task_cancelled) \
     X(task_exception) \
+    X(task__exception)     /* the descriptor of its attribute */ \
     X(CancelledError) \
     X(InvalidStateError) \
     X(Coroutine)           /* collections.abc.Coroutine */ \
     X(partial)             /* functools.partial */ \
+    X(deque)               /* collections.deque */ \
     X(add_awaited_by)      /* asyncio.futures.future_add_to_awaited_by, NULL before 3.14 */ \
     X(discard_awaited_by)  /* its counterpart */ \
     X(eager_task_factory)  /* asyncio.eager_task_factory, NULL before 3.12 */ \
@@ -36,11 +36,11 @@
 
 /* Interned names of attributes and keywords. */
 #define STATE_NAMES(X) \
-    X(__name__) X(__qualname__) X(_abort) X(_asyncio_future_blocking) X(_debug) X(_must_cancel) X(_on_task_done) \
+    X(__name__) X(__qualname__) X(_abort) X(_asyncio_future_blocking) X(_debug) X(_exception) X(_must_cancel) X(_on_task_done) X(_ready) \
     X(_task_factory) X(add_done_callback) X(call_exception_handler) X(call_soon) X(cancel) X(cancelled) \
     X(cancelling) X(close) X(concurrency_limit) X(context) X(coro) X(cr_await) X(cr_frame) X(cr_running) \
-    X(create_future) X(create_task) X(current_task) X(done) X(eager_start) X(exception) X(func) X(get_debug) \
-    X(get_running_loop) X(get_task_factory) X(loop) X(message) X(msg) X(name) X(set_result) X(task) X(Task) \
+    X(create_task) X(current_task) X(done) X(eager_start) X(exception) X(func) X(get_debug) \
+    X(get_running_loop) X(get_task_factory) X(loop) X(message) X(msg) X(name) X(task) X(Task) \
     X(uncancel)
 
 typedef struct {
