@@ -105,6 +105,21 @@ restore_first_error(PyObject *first, PyObject *where)
     }
 }
 
+/* Is dict[key] this object?  -1 on error. */
+static int
+dict_item_is(PyObject *dict, PyObject *key, PyObject *value)
+{
+#ifdef Py_GIL_DISABLED
+    PyObject *item;
+    int rc = PyDict_GetItemRef(dict, key, &item);
+    Py_XDECREF(item);
+    return rc < 0 ? -1 : item == value;
+#else
+    PyObject *item = PyDict_GetItemWithError(dict, key);
+    return item == NULL && PyErr_Occurred() ? -1 : item == value;
+#endif
+}
+
 /* The truth of an attribute; 0 where there is none, -1 on error. */
 static int
 attr_is_true(PyObject *op, PyObject *name)
@@ -1829,8 +1844,8 @@ loop_kind(TaskGroup *self, PyObject *create_task)
     }
     PyObject *function = PyMethod_GET_FUNCTION(create_task);
     int is_asyncio = self->loop_is_asyncio = function == state->stock_create_task;
-    PyObject *factory = NULL, *debug = NULL, *task_type = NULL;
-    int kind = -1;
+    PyObject *factory = NULL, *debug = NULL;
+    int kind = -1, c_task;
     if (is_asyncio) {
         PyFunctionObject *stock = (PyFunctionObject *)function;
         if (stock->func_code != state->stock_code
@@ -1855,7 +1870,8 @@ loop_kind(TaskGroup *self, PyObject *create_task)
             goto done;
         }
     }
-    if (PyDict_GetItemRef(state->tasks_dict, state->str_Task, &task_type) < 0) {
+    c_task = dict_item_is(state->tasks_dict, state->str_Task, state->CTask);
+    if (c_task < 0) {
         goto done;
     }
     if (factory == NULL || debug == NULL) {
@@ -1864,7 +1880,7 @@ loop_kind(TaskGroup *self, PyObject *create_task)
     else if (factory != Py_None) {
         kind = is_asyncio && factory == state->eager_task_factory ? LOOP_STOCK_EAGER : LOOP_STOCK;
     }
-    else if (task_type != state->CTask) {
+    else if (!c_task) {
         kind = LOOP_STOCK;
     }
     else {
@@ -1873,7 +1889,6 @@ loop_kind(TaskGroup *self, PyObject *create_task)
 done:
     Py_XDECREF(factory);
     Py_XDECREF(debug);
-    Py_XDECREF(task_type);
     return kind;
 }
 
@@ -1929,8 +1944,12 @@ make_task_directly(TaskGroup *self, const Call *call, int eager)
             }
         }
     }
+    PyTypeObject *type = (PyTypeObject *)state->CTask;
     PyObject *args = kwargs == NULL ? NULL : PyTuple_Pack(1, call->coro);
-    PyObject *task = args == NULL ? NULL : PyObject_Call(state->CTask, args, kwargs);
+    PyObject *task = args == NULL ? NULL : type->tp_new(type, args, kwargs);
+    if (task != NULL && type->tp_init(task, args, kwargs) < 0) {
+        Py_CLEAR(task);
+    }
     Py_XDECREF(args);
     Py_XDECREF(kwargs);
     return task;
