@@ -682,7 +682,7 @@ static PyObject *callback_context(TaskGroup *self, int kind);
 static PyObject *TaskGroup__on_task_done(PyObject *op, PyObject *task);
 static PyObject *TaskGroup__abort(PyObject *op, PyObject *ignored);
 static int turn_add_to_task_lock_held(Turn *self, PyObject *task);
-static int wake_parent_lock_held(TaskGroup *self, Turn *waiter);
+static int wake_parent_lock_held(TaskGroup *self, Turn *waiter, PyObject *last);
 
 
 /* --- Turn: a place in the queue, what run_turn() awaits, and what its Task waits on ------------------------------- */
@@ -752,7 +752,7 @@ static int
 turn_wake_lock_held(Turn *self)
 {
     if (self == self->group->waiter) {
-        return wake_parent_lock_held(self->group, self);
+        return wake_parent_lock_held(self->group, self, NULL);
     }
     if (self->link.next == NULL) {
         Py_INCREF(self);
@@ -1560,43 +1560,47 @@ stop_background_lock_held(TaskGroup *self)
     return cancel_tasks_lock_held(self);
 }
 
-/* Would the parent be the next to run if its step went through the loop, with nothing before it?  Then it may step
-   within a done callback, one pass of the loop earlier.  (The done callbacks of the last task that are not ours would
-   be before it, for one.)  Only where that can be known: asyncio's loops, which keep what is ready in _ready.  -1 on
-   error. */
+/* The last task's done callback: may the parent step right here, one pass of the loop earlier than by way of the loop?
+   What it must not overtake is that task's other done callbacks.  On asyncio's loops, which keep what is ready in
+   _ready, it overtakes nothing: only if that is empty would it be the next to run in any case.  uvloop doesn't show
+   what is ready; but whatever is going to be called with the task holds a reference to it, so there are no such
+   callbacks if nobody does but the group and the handle that called us.  -1 on error. */
 static int
-nothing_else_is_ready(TaskGroup *self)
+parent_may_step(TaskGroup *self, PyObject *task)
 {
-    if (!self->loop_is_asyncio || !self->hooks_are_ours) {
+    if (!self->hooks_are_ours) {
         return 0;
     }
     quattro_state *state = self->state;
-    PyObject *ready, *debug = NULL;
-    int rc = PyObject_GetOptionalAttr(self->loop, state->str__ready, &ready);
-    if (rc > 0) {
-        rc = Py_IS_TYPE(ready, (PyTypeObject *)state->deque) && PyObject_Size(ready) == 0
-             ? PyObject_GetOptionalAttr(self->loop, state->str__debug, &debug) : 0;
+    int rc, debug;
+    if (self->loop_is_asyncio) {
+        PyObject *ready;
+        rc = PyObject_GetOptionalAttr(self->loop, state->str__ready, &ready);
+        if (rc > 0) {
+            rc = Py_IS_TYPE(ready, (PyTypeObject *)state->deque) && PyObject_Size(ready) == 0;
+            Py_DECREF(ready);
+        }
+        debug = rc > 0 ? attr_is_true(self->loop, state->str__debug) : 0;
     }
-    if (rc > 0) {
-        // Debug mode times each callback under its own name.
-        rc = debug == Py_False ? no_task_is_running(self) : 0;
+    else {
+        rc = self->uvloop_create_task != NULL && ONLY_REFERENCES(task, 2);
+        debug = rc > 0 ? call_is_true(self->loop, state->str_get_debug) : 0;
     }
-    Py_XDECREF(ready);
-    Py_XDECREF(debug);
-    return rc;
+    // Debug mode times each callback under its own name.
+    return rc <= 0 || debug != 0 ? (rc < 0 || debug < 0 ? -1 : 0) : no_task_is_running(self);
 }
 
-/* Have the parent, which waits on this turn, take its next step: as if `waiter` were a future, or right now where the
-   loop would do nothing else before. */
+/* Have the parent, which waits on this turn, take its next step: as if `waiter` were a future, or right now if this is
+   the done callback of the last task. */
 static int
-wake_parent_lock_held(TaskGroup *self, Turn *waiter)
+wake_parent_lock_held(TaskGroup *self, Turn *waiter, PyObject *last)
 {
     ASSERT_LOCKED(self);
     if (waiter->waker == NULL || self->loop == NULL) {
         return 0;               // add_done_callback() comes here again
     }
     Py_INCREF(waiter);
-    int now = waiter->state == TURN_RUNNING ? nothing_else_is_ready(self) : 0;
+    int now = last == NULL ? 0 : parent_may_step(self, last);
     if (now < 0) {
         PyErr_Clear();          // the loop will be asked again
     }
@@ -1733,7 +1737,7 @@ task_ended_lock_held(TaskGroup *self, PyObject *task, PyObject *failed)
     }
     STEP(stop_background_lock_held(self));
     if (waiter != NULL) {
-        STEP(wake_parent_lock_held(self, waiter));
+        STEP(wake_parent_lock_held(self, waiter, failed));
         Py_DECREF(waiter);
     }
     if (tag >= 0) {

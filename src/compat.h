@@ -112,6 +112,13 @@ lend_sections(PyObject *op)
 #  define lend_sections(op) ((void)(op))
 #endif
 
+/* Are there no references to an object but these?  Not known where threads count apart. */
+#ifdef Py_GIL_DISABLED
+#  define ONLY_REFERENCES(op, count) ((void)(op), 0)
+#else
+#  define ONLY_REFERENCES(op, count) (Py_REFCNT(op) == (count))
+#endif
+
 /* Functions named ..._lock_held need the group's critical section. */
 #if defined(Py_GIL_DISABLED) && PY_VERSION_HEX >= 0x030e0000
 #  define ASSERT_LOCKED(op) assert(PyMutex_IsLocked(&((PyObject *)(op))->ob_mutex))
