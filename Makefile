@@ -92,6 +92,7 @@ dist-test: dist
 	$(STAGE)/venv/bin/python -m pip install --quiet --no-index --find-links dist --only-binary quattro quattro
 	$(STAGE)/venv/bin/python -m pip install --quiet --group test
 	cd $(STAGE)/sdist && ../venv/bin/pytest $(TESTS)
+	$(STAGE)/venv/bin/python $(STAGE)/sdist/benchmarks/imports.py
 
 docs: $(VENV)/installed
 	$(BIN)/python -m pip install --quiet --group docs

@@ -1,4 +1,4 @@
-"""`python -m quattro`, the facts for a bug report."""
+"""`python -m quattro`, the facts for a bug report; and what an import brings in."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ async def test_loop(loop_kind: str) -> None:
     assert found["create_task"].endswith("Loop.create_task")
     factory = {
         "eager": "create_eager_task_factory.<locals>.factory",
-        "factory": "conftest.factory_loop.<locals>.factory",
+        "factory": "factory_loop.<locals>.factory",
     }
     assert found["task factory"].endswith(factory.get(loop_kind, "none"))
     assert found["task"] == "_asyncio.Task"
@@ -51,3 +51,15 @@ async def test_patched() -> None:
 
     loop.create_task = create_task  # type: ignore[assignment,method-assign]
     assert (await facts())["create_task"].endswith("test_patched.<locals>.create_task")
+
+
+def test_import() -> None:
+    """Importing the package brings in its own modules, and none of the standard library's that would cost time."""
+    code = "import asyncio, sys; before = set(sys.modules); import quattro; print(*sorted(set(sys.modules) - before))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert set(done.stdout.split()) - {"__future__"} == {
+        "quattro",
+        "quattro._quattro",
+        "quattro._turn",
+        "quattro._version",
+    }
