@@ -9,6 +9,7 @@
 #   make bench   measure, and print tables (BENCH=... for benchmarks/bench.py)
 #   make guard   fail if a task costs more instructions than recorded (needs valgrind; Python 3.14); make guard-record
 #   make docs    build the pages into docs/_build/html
+#   make namesake  run the tests of the pure-Python package of the same name (its sdist, from the index) on ours
 #   make lint    ruff, mypy, pyright (basedpyright) and codespell
 #   make dist    build the sdist and this interpreter's wheel, for Linux, into dist/
 #   make dist-test  and test them: the sdist's tests on the installed wheel (TESTS=... as for test)
@@ -45,6 +46,15 @@ model: $(VENV)/installed
 leaks: $(VENV)/installed
 	QUATTRO_LEAK_ROUNDS=10000 $(BIN)/pytest tests/test_leaks.py
 	$(BIN)/python tests/refleaks.py
+
+.PHONY: namesake
+NAMESAKE := build/namesake/quattro-26.1.0.tar.gz
+
+namesake: $(VENV)/installed $(NAMESAKE)
+	$(BIN)/python tests/namesake.py $(NAMESAKE)
+
+$(NAMESAKE): | $(VENV)/tools
+	$(BIN)/python -m pip download --quiet --no-deps --no-binary quattro --dest $(@D) quattro==26.1.0
 
 lint: $(VENV)/installed
 	$(BIN)/python -m pip install --quiet --group lint

@@ -113,7 +113,7 @@ class Pipeline:
         console.print(f"{count} readings, {self.garbled} lines not understood")
 
 
-async def sensors(_: StreamReader, writer: StreamWriter) -> None:
+async def sensors(writer: StreamWriter) -> None:
     """Send readings of three rooms for as long as somebody listens; now and then a line is garbled."""
     rooms, dice = {"attic": 29.0, "cellar": 11.0, "kitchen": 21.0}, random.Random(0)
     try:
@@ -132,10 +132,14 @@ async def sensors(_: StreamReader, writer: StreamWriter) -> None:
 
 @asynccontextmanager
 async def loopback_sensors() -> AsyncIterator[Address]:
-    """Serve the sensors from a loopback port that is free."""
-    server = await asyncio.start_server(sensors, "127.0.0.1", 0)
-    async with server:
-        yield server.sockets[0].getsockname()
+    """Serve the sensors from a loopback port that is free, each connection in a task of a group."""
+    async with TaskGroup() as tg:
+
+        def connected(_: StreamReader, writer: StreamWriter) -> None:
+            tg.create_background_task(sensors(writer))
+
+        async with await asyncio.start_server(connected, "127.0.0.1", 0) as server:
+            yield server.sockets[0].getsockname()
 
 
 def address(text: str) -> Address:
