@@ -434,7 +434,7 @@ async def turn_by_hand() -> None:
             queued = [tg.create_task(noop()) for _ in range(4)]
             await settle(2)
             turns = [task.get_coro().cr_await for task in queued]  # type: ignore[union-attr]
-            repr(turns[0]), turns[0].get_loop(), turns[0]._asyncio_future_blocking
+            repr(turns[0]), turns[0].get_loop(), turns[0].done(), turns[0]._asyncio_future_blocking
             for wrong in (turns[0].result, lambda: turns[0].add_done_callback(print), lambda: turns[0].cancel(1, 2)):
                 with suppress(RuntimeError, TypeError, asyncio.InvalidStateError):
                     wrong()
@@ -469,7 +469,9 @@ async def statistics() -> None:
 
 
 async def repeat(function: Callable[[], Awaitable[None]], rounds: int) -> None:
-    asyncio.get_running_loop().set_exception_handler(lambda *_: None)
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(lambda *_: None)
+    loop.slow_callback_duration = 1e9  # a slow machine is nobody's leak
     for _ in range(rounds):
         await function()
     await settle()

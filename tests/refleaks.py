@@ -48,21 +48,24 @@ class Hunt:
         gc.freeze()  # so that the collections from here on are quick
         flat = [False, "uvloop" in item.nodeid, False]
         before, after = array("q", [0, 0, 0]), array("q", [0, 0, 0])
-        good, left, growth = True, WARM_UP + COUNTED, []
+        growth = [array("q", [0, 0, 0]) for _ in range(COUNTED)]  # made before anything is counted
+        good, left = True, WARM_UP + COUNTED
         while left > 0 and not all(flat):
             left -= 1
             good = self.run(item, None) and good
             count(after)
             if left < COUNTED:
-                growth.append([b - a for a, b in zip(before, after, strict=True)])
-                flat = [old or step <= 0 for old, step in zip(flat, growth[-1], strict=True)]
+                for i in range(3):
+                    growth[left][i] = after[i] - before[i]
+                    flat[i] |= growth[left][i] <= 0
             before, after = after, before
         gc.unfreeze()
         self.run(item, nextitem)
         self.tests += 1
         if not good or not all(flat):
             self.leaks.append(item.nodeid)
-            print(f"{item.nodeid}: {'' if good else 'failed; '}blocks, references, files: {growth}", flush=True)
+            steps = [list(step) for step in reversed(growth[left:])]
+            print(f"{item.nodeid}: {'' if good else 'failed; '}blocks, references, files: {steps}", flush=True)
         return True
 
 

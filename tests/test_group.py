@@ -333,6 +333,18 @@ async def test_subclass_with_arguments_and_attributes() -> None:
         group.create_task(noop())
 
 
+async def test_tasks_end_in_any_order() -> None:
+    """Whichever of many tasks ends next, the group knows exactly the others."""
+    async with TaskGroup() as tg:
+        tasks = [tg.create_task(forever()) for _ in range(300)]
+        await asyncio.sleep(0)
+        for i in range(300):
+            tasks[i * 77 % 300].cancel()
+            await settle(2)
+            assert len(tg._tasks) == 299 - i
+            assert tg._tasks == {task for task in tasks if not task.done()}
+
+
 async def test_abort_cancels_once() -> None:
     """On abort every task gets one cancel, background and queued ones too."""
     with pytest.raises(ExceptionGroup):
