@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 async def run_turn(turn: _Turn) -> Any:
     """Wait for the turn, run the coroutine that it hands over, and tell it how that ended."""
     try:
-        result = await (await turn)
+        await turn
+        result = await turn.begin()
     except CancelledError:
         turn.end()
         raise

@@ -293,7 +293,8 @@ close_unstarted(quattro_state *state, PyObject *coro)
     PyErr_SetRaisedException(exc);
 }
 
-/* Show the name of the caller's coroutine (or of the function behind a callable) as that of the coroutine around it. */
+/* Show the name of the caller's coroutine (or of the function behind a callable) as that of the coroutine `to` around
+   it. */
 static int
 copy_names(quattro_state *state, PyObject *to, PyObject *from)
 {
@@ -307,11 +308,19 @@ copy_names(quattro_state *state, PyObject *to, PyObject *from)
         from = func;
     }
     PyObject *names[] = {state->str___name__, state->str___qualname__};
+    PyObject *descriptors[] = {state->coroutine_name, state->coroutine_qualname};
     for (int i = 0; i < 2; i++) {
-        PyObject *value;
-        int rc = PyObject_GetOptionalAttr(from, names[i], &value);
+        PyObject *value, *own = descriptors[i];
+        int rc;
+        if (PyCoro_CheckExact(from)) {
+            value = Py_TYPE(own)->tp_descr_get(own, from, (PyObject *)&PyCoro_Type);
+            rc = value == NULL ? -1 : 1;
+        }
+        else {
+            rc = PyObject_GetOptionalAttr(from, names[i], &value);
+        }
         if (rc > 0 && PyUnicode_Check(value)) {
-            rc = PyObject_SetAttr(to, names[i], value);
+            rc = Py_TYPE(own)->tp_descr_set(own, to, value);
         }
         Py_XDECREF(value);
         if (rc < 0) {
@@ -612,6 +621,7 @@ typedef struct {
     PyObject *eager_kwargs;     // the same with "eager_start": True
     PyObject *wake;             // our bound TaskGroup_wake
     PyObject *uvloop_create_task;   // uvloop's own function, once seen
+    PyObject *done_future;      // one that is done, for waking; NULL until somebody had to queue
     PyObject *newest;           // the last coroutine that got a slot without queueing, until seen started
     TaskSet tasks;
     size_t background;          // of them
@@ -866,6 +876,7 @@ turn_begin_lock_held(Turn *self)
     return coro;
 }
 
+/* `await turn` waits for the turn to come, and gives None. */
 static PySendResult
 turn_send_lock_held(Turn *self, PyObject **result)
 {
@@ -877,8 +888,8 @@ turn_send_lock_held(Turn *self, PyObject **result)
         return PYGEN_NEXT;
     case TURN_CALL:
     case TURN_GRANTED:
-        *result = turn_begin_lock_held(self);
-        return *result == NULL ? PYGEN_ERROR : PYGEN_RETURN;
+        *result = Py_NewRef(Py_None);
+        return PYGEN_RETURN;
     case TURN_CANCELLED:
         turn_raise_cancelled(self);
         return PYGEN_ERROR;
@@ -898,20 +909,34 @@ Turn_am_send(PyObject *op, PyObject *Py_UNUSED(value), PyObject **result)
     return rc;
 }
 
-/* What tp_iternext and send() make of am_send's answer. */
+/* What tp_iternext makes of am_send's answer.  None is a mere NULL: before 3.15 `await` asks tp_iternext, and a
+   StopIteration to be made and taken apart costs more than all the rest. */
 static PyObject *
-iter_result(PySendResult rc, PyObject *result)
+iternext_result(PySendResult rc, PyObject *result)
 {
     if (rc != PYGEN_RETURN) {
         return result;
     }
-    // StopIteration's own constructor, because PyErr_SetObject() would take a tuple for its arguments.
-    PyObject *stop = PyObject_CallOneArg(PyExc_StopIteration, result);
-    Py_DECREF(result);
-    if (stop != NULL) {
-        PyErr_SetRaisedException(stop);
+    if (result != Py_None) {
+        // StopIteration's own constructor, because PyErr_SetObject() would take a tuple for its arguments.
+        PyObject *stop = PyObject_CallOneArg(PyExc_StopIteration, result);
+        if (stop != NULL) {
+            PyErr_SetRaisedException(stop);
+        }
     }
+    Py_DECREF(result);
     return NULL;
+}
+
+/* The same for send() and throw(). */
+static PyObject *
+send_result(PySendResult rc, PyObject *result)
+{
+    result = iternext_result(rc, result);
+    if (result == NULL && !PyErr_Occurred()) {
+        PyErr_SetNone(PyExc_StopIteration);
+    }
+    return result;
 }
 
 static PyObject *
@@ -919,7 +944,26 @@ Turn_iternext(PyObject *op)
 {
     PyObject *result;
     PySendResult rc = Turn_am_send(op, Py_None, &result);
-    return iter_result(rc, result);
+    return iternext_result(rc, result);
+}
+
+static PyObject *
+Turn_begin(PyObject *op, PyObject *Py_UNUSED(ignored))
+{
+    Turn *self = TURN(op);
+    PyObject *coro = NULL;
+    Py_BEGIN_CRITICAL_SECTION(self->group);
+    if (self->state == TURN_CALL || self->state == TURN_GRANTED) {
+        coro = turn_begin_lock_held(self);
+    }
+    else if (self->state == TURN_CANCELLED) {
+        turn_raise_cancelled(self);
+    }
+    else {
+        PyErr_SetString(PyExc_RuntimeError, "a turn can begin only once, after it has been awaited");
+    }
+    Py_END_CRITICAL_SECTION();
+    return coro;
 }
 
 static PyObject *
@@ -1197,6 +1241,7 @@ Turn_dealloc(PyObject *op)
 }
 
 static PyMethodDef Turn_methods[] = {
+    {"begin", Turn_begin, METH_NOARGS, PyDoc_STR("The coroutine to run, when the turn has come.")},
     {"end", Turn_end, METH_NOARGS, PyDoc_STR("run_turn() returns, or raises CancelledError.")},
     {"fail", Turn_fail, METH_NOARGS, PyDoc_STR("run_turn() raises another error.")},
     {"cancel", (PyCFunction)(void (*)(void))Turn_cancel, METH_FASTCALL | METH_KEYWORDS, NULL},
@@ -1213,7 +1258,7 @@ static PyGetSetDef Turn_getset[] = {
 };
 
 static PyType_Slot Turn_slots[] = {
-    {Py_tp_doc, (void *)PyDoc_STR("A place in a group's queue; awaiting it gives the caller's coroutine. Internal.")},
+    {Py_tp_doc, (void *)PyDoc_STR("A place in a group's queue. Internal.")},
     {Py_tp_dealloc, Turn_dealloc},
     {Py_tp_traverse, Turn_traverse},
     {Py_tp_clear, Turn_clear},
@@ -1309,6 +1354,27 @@ release_lock_held(TaskGroup *self)
     return grant_lock_held(self);
 }
 
+/* A future that is done, with which the Tasks of granted turns are woken: a Task asks a future of asyncio's own kind for
+   its result much quicker than the turn.  Borrowed; NULL if there can be none now, without an error. */
+static PyObject *
+get_done_future(TaskGroup *self)
+{
+    if (self->done_future == NULL && self->loop != NULL) {
+        quattro_state *state = self->state;
+        PyObject *args[] = {self->loop};
+        PyObject *future = PyObject_Vectorcall(state->CFuture, args, 0, state->loop_kwname);
+        PyObject *result = future == NULL ? NULL : PyObject_CallMethodOneArg(future, state->str_set_result, Py_None);
+        if (result == NULL) {
+            Py_XDECREF(future);
+            PyErr_Clear();
+            return NULL;
+        }
+        Py_DECREF(result);
+        Py_XSETREF(self->done_future, future);
+    }
+    return self->done_future;
+}
+
 /* Let the Tasks of the turns that are on the wake list now take their next step, each in its own context.  Turns that
    join the list meanwhile have a handle of their own coming. */
 static int
@@ -1327,9 +1393,12 @@ wake_lock_held(TaskGroup *self)
         PyObject *context = turn->waker_context;
         turn->waker = turn->waker_context = NULL;
         if (waker != NULL && (context == NULL || PyContext_Enter(context) == 0)) {
-            PyObject *result = PyObject_CallOneArg(waker, (PyObject *)turn);
+            PyObject *with = turn->state == TURN_GRANTED ? get_done_future(self) : NULL;
+            with = Py_NewRef(with == NULL ? (PyObject *)turn : with);
+            PyObject *result = PyObject_CallOneArg(waker, with);
             rc = result == NULL ? -1 : 0;
             Py_XDECREF(result);
+            Py_DECREF(with);
             PyObject *exc = PyErr_GetRaisedException();
             if (context != NULL && PyContext_Exit(context) < 0) {
                 rc = -1;
@@ -1560,6 +1629,31 @@ stop_background_lock_held(TaskGroup *self)
     return cancel_tasks_lock_held(self);
 }
 
+/* Has a task that is done ended with an error?  -1 if that can't be had. */
+static int
+task_failed(quattro_state *state, PyObject *task)
+{
+    if (Py_IS_TYPE(task, (PyTypeObject *)state->CTask)) {
+        // None for a cancelled one, too.
+        PyObject *exc = Py_TYPE(state->task__exception)->tp_descr_get(state->task__exception, task, state->CTask);
+        Py_XDECREF(exc);
+        return exc == NULL ? -1 : exc != Py_None;
+    }
+    int cancelled = call_is_true(task, state->str_cancelled);
+    return cancelled < 0 ? -1 : !cancelled;
+}
+
+/* Has a task of asyncio's own kind, which is done, ended without an error and uncancelled? */
+static int
+task_succeeded(quattro_state *state, PyObject *task)
+{
+    PyObject *cancelled = PyObject_CallOneArg(state->task_cancelled, task);
+    int rc = cancelled == Py_False ? task_failed(state, task) == 0 : 0;
+    Py_XDECREF(cancelled);
+    PyErr_Clear();
+    return rc;
+}
+
 /* The last task's done callback: may the parent step right here, one pass of the loop earlier than by way of the loop?
    What it must not overtake is that task's other done callbacks.  On asyncio's loops, which keep what is ready in
    _ready, it overtakes nothing: only if that is empty would it be the next to run in any case.  uvloop doesn't show
@@ -1604,12 +1698,17 @@ wake_parent_lock_held(TaskGroup *self, Turn *waiter, PyObject *last)
     if (now < 0) {
         PyErr_Clear();          // the loop will be asked again
     }
+    // A Task asks a task of asyncio's own kind for its result much quicker than the turn.
+    PyObject *with = (PyObject *)waiter;
+    if (now > 0 && Py_IS_TYPE(last, (PyTypeObject *)self->state->CTask) && task_succeeded(self->state, last)) {
+        with = last;
+    }
     PyObject *waker = waiter->waker;
     PyObject *context = waiter->waker_context;
     waiter->waker = waiter->waker_context = NULL;
     PyObject *result = NULL;
     if (waker != NULL && now > 0 && context != NULL && PyContext_Enter(context) == 0) {
-        result = PyObject_CallOneArg(waker, (PyObject *)waiter);
+        result = PyObject_CallOneArg(waker, with);
         PyObject *exc = PyErr_GetRaisedException();
         if (PyContext_Exit(context) < 0) {
             Py_CLEAR(result);
@@ -1641,20 +1740,6 @@ wake_parent_lock_held(TaskGroup *self, Turn *waiter, PyObject *last)
         } \
         restore_first_error(exc_, task); \
     } while (0)
-
-/* Has a task that is done ended with an error?  -1 if that can't be had. */
-static int
-task_failed(quattro_state *state, PyObject *task)
-{
-    if (Py_IS_TYPE(task, (PyTypeObject *)state->CTask)) {
-        // None for a cancelled one, too.
-        PyObject *exc = Py_TYPE(state->task__exception)->tp_descr_get(state->task__exception, task, state->CTask);
-        Py_XDECREF(exc);
-        return exc == NULL ? -1 : exc != Py_None;
-    }
-    int cancelled = call_is_true(task, state->str_cancelled);
-    return cancelled < 0 ? -1 : !cancelled;
-}
 
 /* What a task's error does to the group (asyncio's _on_task_done from `if task.cancelled()` on). */
 static int
@@ -2517,6 +2602,7 @@ finish_lock_held(TaskGroup *group)
     Py_CLEAR(group->kwargs);
     Py_CLEAR(group->eager_kwargs);
     Py_CLEAR(group->uvloop_create_task);
+    Py_CLEAR(group->done_future);
     Py_CLEAR(group->newest);
     // Tasks are left only if the exit itself was broken off: their ends are still to be seen.
     if (group->tasks.used == 0) {
@@ -2859,11 +2945,7 @@ Await_iternext(PyObject *op)
 {
     PyObject *result;
     PySendResult rc = Await_am_send(op, Py_None, &result);
-    if (rc == PYGEN_RETURN && result == Py_None) {
-        Py_DECREF(result);
-        return NULL;            // StopIteration without a value
-    }
-    return iter_result(rc, result);
+    return iternext_result(rc, result);
 }
 
 static PyObject *
@@ -2871,7 +2953,7 @@ Await_send(PyObject *op, PyObject *Py_UNUSED(value))
 {
     PyObject *result;
     PySendResult rc = Await_am_send(op, Py_None, &result);
-    return iter_result(rc, result);
+    return send_result(rc, result);
 }
 
 /* The exception that throw(type_or_exc, value, traceback) was given, a new reference; NULL and TypeError for none. */
@@ -2917,7 +2999,7 @@ Await_throw(PyObject *op, PyObject *const *args, Py_ssize_t nargs)
     rc = await_step_lock_held((Await *)op, thrown, &result);
     Py_END_CRITICAL_SECTION();
     Py_DECREF(thrown);
-    return iter_result(rc, result);
+    return send_result(rc, result);
 }
 
 /* Broken off while waiting: what GeneratorExit would do to asyncio's coroutine. */
@@ -3446,6 +3528,7 @@ TaskGroup_traverse(PyObject *op, visitproc visit, void *arg)
     Py_VISIT(self->kwargs);
     Py_VISIT(self->eager_kwargs);
     Py_VISIT(self->uvloop_create_task);
+    Py_VISIT(self->done_future);
     Py_VISIT(self->wake);
     Py_VISIT(self->newest);
     for (size_t i = self->tasks.begin; i < self->tasks.end; i++) {
@@ -3476,6 +3559,7 @@ TaskGroup_clear(PyObject *op)
     Py_CLEAR(self->kwargs);
     Py_CLEAR(self->eager_kwargs);
     Py_CLEAR(self->uvloop_create_task);
+    Py_CLEAR(self->done_future);
     Py_CLEAR(self->wake);
     Py_CLEAR(self->newest);
     Link *heads[] = {&self->queue, &self->wake_list};
@@ -3628,6 +3712,19 @@ import_optional(const char *module_name, const char *attr)
     return value;
 }
 
+/* The descriptor of an attribute of coroutines, which the type itself hides behind its own. */
+static PyObject *
+coroutine_descriptor(PyObject *name)
+{
+    PyObject *dict = PyType_GetDict(&PyCoro_Type);
+    PyObject *value = NULL;
+    if (dict != NULL && PyDict_GetItemRef(dict, name, &value) == 0) {
+        PyErr_SetObject(PyExc_AttributeError, name);
+    }
+    Py_XDECREF(dict);
+    return value;
+}
+
 /* Remember asyncio's own BaseEventLoop.create_task, unless somebody patched it before us: its globals are its
    module's, its code says its name, and nothing has been hung on it. */
 static int
@@ -3714,8 +3811,10 @@ module_exec(PyObject *module)
     REQUIRE(events_dict, import_namespace("asyncio.events"));
     REQUIRE(tasks_dict, import_namespace("asyncio.tasks"));
     REQUIRE(CTask, import_attr("_asyncio", "Task"));
+    REQUIRE(CFuture, import_attr("_asyncio", "Future"));
     REQUIRE(task_add_done_callback, PyObject_GetAttr(state->CTask, state->str_add_done_callback));
     REQUIRE(task_cancel, PyObject_GetAttr(state->CTask, state->str_cancel));
+    REQUIRE(task_cancelled, PyObject_GetAttr(state->CTask, state->str_cancelled));
     REQUIRE(task_exception, PyObject_GetAttr(state->CTask, state->str_exception));
     REQUIRE(task__exception, PyObject_GetAttr(state->CTask, state->str__exception));
     REQUIRE(CancelledError, import_attr("asyncio.exceptions", "CancelledError"));
@@ -3725,6 +3824,9 @@ module_exec(PyObject *module)
     REQUIRE(deque, import_attr("collections", "deque"));
     REQUIRE(run_turn, import_attr("quattro._turn", "run_turn"));
     REQUIRE(context_kwname, PyTuple_Pack(1, state->str_context));
+    REQUIRE(loop_kwname, PyTuple_Pack(1, state->str_loop));
+    REQUIRE(coroutine_name, coroutine_descriptor(state->str___name__));
+    REQUIRE(coroutine_qualname, coroutine_descriptor(state->str___qualname__));
     OPTIONAL(add_awaited_by, import_optional("asyncio.futures", "future_add_to_awaited_by"));
     OPTIONAL(discard_awaited_by, import_optional("asyncio.futures", "future_discard_from_awaited_by"));
     OPTIONAL(eager_task_factory, import_optional("asyncio.tasks", "eager_task_factory"));

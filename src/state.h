@@ -17,8 +17,10 @@
     X(events_dict)         /* the namespace of module asyncio.events */ \
     X(tasks_dict)          /* that of asyncio.tasks */ \
     X(CTask)               /* _asyncio.Task */ \
+    X(CFuture)             /* _asyncio.Future */ \
     X(task_add_done_callback)  /* its methods */ \
     X(task_cancel) \
+    X(task_cancelled) \
     X(task_exception) \
     X(task__exception)     /* the descriptor of its attribute */ \
     X(CancelledError) \
@@ -32,16 +34,19 @@
     X(stock_create_task)   /* asyncio's own BaseEventLoop.create_task, NULL when it was patched before our import */ \
     X(stock_code)          /* and its code */ \
     X(run_turn)            /* quattro._turn.run_turn */ \
-    X(context_kwname)      /* ("context",) */
+    X(coroutine_name)      /* the descriptors of a coroutine's __name__ */ \
+    X(coroutine_qualname)  /* and __qualname__ */ \
+    X(context_kwname)      /* ("context",) */ \
+    X(loop_kwname)         /* ("loop",) */
 
 /* Interned names of attributes and keywords. */
 #define STATE_NAMES(X) \
-    X(__name__) X(__qualname__) X(_abort) X(_asyncio_future_blocking) X(_debug) X(_exception) X(_must_cancel) X(_on_task_done) X(_ready) \
-    X(_task_factory) X(add_done_callback) X(call_exception_handler) X(call_soon) X(cancel) X(cancelled) \
-    X(cancelling) X(close) X(concurrency_limit) X(context) X(coro) X(cr_await) X(cr_frame) X(cr_running) \
-    X(create_task) X(current_task) X(done) X(eager_start) X(exception) X(func) X(get_debug) \
-    X(get_running_loop) X(get_task_factory) X(loop) X(message) X(msg) X(name) X(task) X(Task) \
-    X(uncancel)
+    X(__name__) X(__qualname__) X(_abort) X(_asyncio_future_blocking) X(_debug) X(_exception) X(_must_cancel) \
+    X(_on_task_done) X(_ready) X(_task_factory) X(add_done_callback) X(call_exception_handler) X(call_soon) \
+    X(cancel) X(cancelled) X(cancelling) X(close) X(concurrency_limit) X(context) X(coro) X(cr_await) \
+    X(cr_frame) X(cr_running) X(create_task) X(current_task) X(done) X(eager_start) X(exception) X(func) \
+    X(get_debug) X(get_running_loop) X(get_task_factory) X(loop) X(message) X(msg) X(name) X(set_result) X(Task) \
+    X(task) X(uncancel)
 
 typedef struct {
 #define X(field) PyTypeObject *field;
