@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import gc
 import io
 import subprocess
 import sys
@@ -327,6 +328,16 @@ async def test_debug_mode_knows_where_a_task_was_created() -> None:
             tasks[0].cancel()
     finally:
         loop.set_debug(False)
+
+
+@pytest.mark.loops("asyncio")
+@pytest.mark.parametrize("limit", [None, 1])
+async def test_the_loop_keeps_its_shape(limit: int | None) -> None:
+    """Nobody makes a dict of the loop's attributes: the interpreter would stop specialising asyncio's own code for it."""
+    async with TaskGroup(concurrency_limit=limit) as tg:
+        tg.create_task(noop())
+        tg.create_task(noop())
+    assert not any(isinstance(op, dict) and "_ready" in op for op in gc.get_referents(asyncio.get_running_loop()))
 
 
 @pytest.mark.loops("asyncio")
