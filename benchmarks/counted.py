@@ -7,6 +7,7 @@ since the count before), SMALL tasks, LARGE tasks.
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import gc
 import os
 import sys
@@ -80,11 +81,12 @@ async def direct_tasks(n: int) -> None:
 
 
 async def with_callback(n: int) -> None:
-    """Tasks that tell a C function when they are done, as any group's must."""
+    """Tasks that tell a C function when they are done, in a context that they share: what a group cannot do without."""
     loop = asyncio.get_running_loop()
+    context = contextvars.copy_context()
     made = [asyncio.Task(noop(), loop=loop) for _ in range(n)]
     for task in made:
-        task.add_done_callback(id)
+        task.add_done_callback(id, context=context)
     await asyncio.sleep(0)
     await asyncio.sleep(0)
     del made, task

@@ -20,7 +20,7 @@ import subprocess
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ from counted import COUNTS, LARGE, SMALL, STEPS
 
 HERE = Path(__file__).parent
 RECORDED = HERE / "guard.json"
+BUDGET = HERE / "results" / "budget.md"
 
 # A fraction of our count, and at least SLACK instructions: checkouts in other folders differ by up to half of this.
 # Another build of the interpreter or of the compiler shifts things a little more, and wants a new record.
@@ -154,6 +155,76 @@ def record() -> None:
     print(RECORDED.read_text())
 
 
+def by_file(part: Part) -> Counter[str]:
+    """Instructions by the object file that they are in."""
+    kinds: Counter[str] = Counter()
+    for (file, _), number in part.own.items():
+        kind = file.split(".")[0]
+        kinds[kind if kind in ("_quattro", "_asyncio", "libc") else "python" if "python" in kind else "other"] += number
+    return kinds
+
+
+def table(header: list[str], rows: Iterable[tuple[str, list[float]]], digits: int = 0) -> str:
+    """Markdown; numbers are instructions (or calls) a task."""
+    lines = [header, ["---"] + ["---:"] * (len(header) - 1)]
+    lines += [[name, *(f"{number:,.{digits}f}" for number in numbers)] for name, numbers in rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
+
+
+def budget() -> str:
+    """Where a task's instructions go: 10,000 x noop in one group, no limit, asyncio's loop."""
+    n = LARGE - SMALL
+    parts = dict(zip(STEPS, count("--steps"), strict=True))
+    a_task = {name: part.total / n for name, part in parts.items()}
+    steps = [
+        ("the coroutine: made, run, gone", "coroutine", None),
+        ("the Task around it, its Handle, its pass through the loop", "direct", "coroutine"),
+        ("a done callback, its Handle, another pass through the loop", "callback", "direct"),
+        ("**the group: quattro**", "quattro", "callback"),
+        ("for comparison, the group: asyncio.TaskGroup", "asyncio", "callback"),
+        ("of which `loop.create_task`, a Python function", "task", "direct"),
+    ]
+    ours = parts["quattro"]
+    files = {name: by_file(parts[name]) for name in ("direct", "callback", "quattro", "asyncio")}
+    own = [(f"`{fn}`", [number / n]) for (file, fn), number in ours.own.most_common() if file.startswith("_quattro")]
+    callees: Counter[str] = Counter()
+    calls: Counter[str] = Counter()
+    for key, number in ours.inclusive.items():
+        if key[0].startswith("_quattro") and not key[2].startswith("_quattro"):
+            callees[key[3]] += number
+            calls[key[3]] += ours.calls[key]
+    outside = [(f"`{fn}`", [calls[fn] / n, number / n]) for fn, number in callees.most_common()]
+    about = interpreter()
+    return "\n".join(
+        [
+            f"CPython {about['python']}, {about['compiler']}; instructions a task.\n",
+            table(
+                ["step", "instructions", "up to here"],
+                [(what, [a_task[name] - (a_task[less] if less else 0), a_task[name]]) for what, name, less in steps],
+            ),
+            table(
+                ["where they are executed", "Task alone", "with callback", "quattro", "asyncio.TaskGroup"],
+                [
+                    (what, [files[name][kind] / n for name in files])
+                    for kind, what in (
+                        ("_quattro", "quattro's C"),
+                        ("_asyncio", "asyncio's C: Task, Future"),
+                        ("python", "the interpreter: the loop's Python code, calls, objects, contexts"),
+                        ("libc", "libc"),
+                        ("other", "elsewhere"),
+                    )
+                ],
+            ),
+            table(["quattro's functions, what they execute themselves", "instructions"], own[:16]),
+            table(
+                ["what quattro's functions call, with all that it calls", "calls", "instructions"],
+                [row for row in outside if row[1][1] >= 10],
+                digits=1,
+            ),
+        ]
+    )
+
+
 def main() -> None:
     """The command."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -164,6 +235,10 @@ def main() -> None:
             sys.exit(f"{worse} slower than recorded")
     elif what == "record":
         record()
+    else:
+        BUDGET.parent.mkdir(exist_ok=True)
+        BUDGET.write_text(budget())
+        print(BUDGET.read_text())
 
 
 if __name__ == "__main__":
