@@ -25,6 +25,7 @@ TESTS ?=
 EXAMPLES ?= 2000
 SEED ?= $(shell date +%s)
 BENCH ?=
+BENCHER = $(VENV)-bench/bin/python
 
 .PHONY: run test lint bench pictures guard guard-record budget clean
 .PHONY: docs
@@ -66,15 +67,15 @@ lint: $(VENV)/installed
 	$(BIN)/basedpyright --pythonversion 3.15
 
 # QUICK=1 for section 5 alone; otherwise the results are kept, for make pictures.
-bench: $(VENV)/bench build/namesake
-	$(BIN)/python benchmarks/bench.py $(if $(QUICK),--rows,--processes 3 --repeat 4 --json $(RESULTS)) $(BENCH)
+bench: $(VENV)/installed $(BENCHER) build/namesake
+	PYTHONPATH=. $(BENCHER) benchmarks/bench.py $(if $(QUICK),--rows,--processes 3 --repeat 4 --json $(RESULTS)) $(BENCH)
 
-RESULTS = benchmarks/results/$$($(BIN)/python -c 'import sys; print("%d.%d" % sys.version_info[:2])').json
+RESULTS = benchmarks/results/$$($(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])').json
 
 # The pictures and tables of docs/performance.md, from the results.
-pictures: $(VENV)/bench build/namesake
-	$(BIN)/python benchmarks/pictures.py
-	$(BIN)/python benchmarks/report.py
+pictures: $(BENCHER) build/namesake
+	PYTHONPATH=. $(BENCHER) benchmarks/pictures.py
+	PYTHONPATH=. $(BENCHER) benchmarks/report.py
 
 budget: $(VENV)/installed
 	$(BIN)/python benchmarks/instructions.py budget
@@ -126,9 +127,12 @@ $(VENV)/dist: $(VENV)/tools
 	$(BIN)/python -m pip install --quiet --group dist
 	touch $@
 
-$(VENV)/bench: $(VENV)/installed
-	$(BIN)/python -m pip install --quiet --group bench
-	touch $@
+# In an environment of its own: hypothesis, in that of the tests, warns about Trio.
+$(BENCHER): pyproject.toml | $(VENV)/installed
+	$(PYTHON) -m venv $(VENV)-bench
+	$@ -m pip install --quiet --upgrade pip
+	$@ -m pip install --quiet --group bench
+	touch -h $@
 
 # The pure-Python project of our name on the package index, which benchmarks/ loads under another one.
 build/namesake: | $(VENV)/tools

@@ -147,6 +147,7 @@ def main() -> None:
         ]
         print(file=sys.stderr)
     if args.json:
+        Path(args.json).parent.mkdir(exist_ok=True)
         pyperf.BenchmarkSuite(suite).dump(args.json, replace=True)
     if not args.quiet:
         print_tables(suite)
