@@ -33,7 +33,7 @@ napoleon_numpy_docstring = False
 # Where the standard library's names are described: a build needs no network for an inventory, and a name that is in
 # neither place is a warning.
 ASYNCIO = {
-    "task": "TaskGroup Task Task.cancel gather timeout eager_task_factory",
+    "task": "TaskGroup Task Task.cancel gather timeout timeout_at Timeout.reschedule eager_task_factory",
     "sync": "Semaphore Event",
     "runner": "run",
     "exceptions": "CancelledError TimeoutError",
@@ -41,6 +41,7 @@ ASYNCIO = {
 }
 OTHERS = {
     "contextvars.Context": "contextvars",
+    "contextlib.AsyncExitStack": "contextlib",
     "contextlib.aclosing": "contextlib",
     "functools.partial": "functools",
     "types.TracebackType": "types",
