@@ -1133,51 +1133,74 @@ static PyObject *
 Turn_result(PyObject *op, PyObject *Py_UNUSED(ignored))
 {
     Turn *self = TURN(op);
+    PyObject *result = NULL;
+    Py_BEGIN_CRITICAL_SECTION(self->group);
     if (self->state == TURN_CANCELLED) {
         turn_raise_cancelled(self);
-        return NULL;
     }
-    if (self->state == TURN_QUEUED) {
+    else if (self->state == TURN_QUEUED) {
         PyErr_SetString(self->group->state->InvalidStateError, "Result is not set.");
-        return NULL;
     }
-    Py_RETURN_NONE;
+    else {
+        result = Py_NewRef(Py_None);
+    }
+    Py_END_CRITICAL_SECTION();
+    return result;
 }
 
 static PyObject *
 Turn_done(PyObject *op, PyObject *Py_UNUSED(ignored))
 {
-    return PyBool_FromLong(TURN(op)->state != TURN_QUEUED);
+    int done;
+    Py_BEGIN_CRITICAL_SECTION(TURN(op)->group);
+    done = TURN(op)->state != TURN_QUEUED;
+    Py_END_CRITICAL_SECTION();
+    return PyBool_FromLong(done);
 }
 
 static PyObject *
 Turn_get_loop(PyObject *op, PyObject *Py_UNUSED(ignored))
 {
+    PyObject *result;
+    Py_BEGIN_CRITICAL_SECTION(TURN(op)->group);
     PyObject *loop = TURN(op)->group->loop;
-    return Py_NewRef(loop == NULL ? Py_None : loop);
+    result = Py_NewRef(loop == NULL ? Py_None : loop);
+    Py_END_CRITICAL_SECTION();
+    return result;
 }
 
 static PyObject *
 Turn_get_blocking(PyObject *op, void *Py_UNUSED(closure))
 {
-    return PyBool_FromLong(TURN(op)->blocking);
+    int blocking;
+    Py_BEGIN_CRITICAL_SECTION(TURN(op)->group);
+    blocking = TURN(op)->blocking;
+    Py_END_CRITICAL_SECTION();
+    return PyBool_FromLong(blocking);
 }
 
 static int
 Turn_set_blocking(PyObject *op, PyObject *value, void *Py_UNUSED(closure))
 {
     int rc = value == NULL ? 0 : PyObject_IsTrue(value);
-    if (rc >= 0) {
-        TURN(op)->blocking = (unsigned)rc;
+    if (rc < 0) {
+        return -1;
     }
-    return rc < 0 ? -1 : 0;
+    Py_BEGIN_CRITICAL_SECTION(TURN(op)->group);
+    TURN(op)->blocking = rc != 0;
+    Py_END_CRITICAL_SECTION();
+    return 0;
 }
 
 static PyObject *
 Turn_repr(PyObject *op)
 {
     static const char *const names[] = {"call", "queued", "granted", "running", "cancelled", "ended"};
-    return PyUnicode_FromFormat("<turn %s>", names[TURN(op)->state]);
+    TurnState state;
+    Py_BEGIN_CRITICAL_SECTION(TURN(op)->group);
+    state = TURN(op)->state;
+    Py_END_CRITICAL_SECTION();
+    return PyUnicode_FromFormat("<turn %s>", names[state]);
 }
 
 static int
@@ -3373,7 +3396,10 @@ count_running(TaskGroup *self)
 static PyObject *
 TaskGroup_get_concurrency_limit(PyObject *op, void *Py_UNUSED(closure))
 {
-    Py_ssize_t limit = GROUP(op)->limit;
+    Py_ssize_t limit;
+    Py_BEGIN_CRITICAL_SECTION(op);
+    limit = GROUP(op)->limit;
+    Py_END_CRITICAL_SECTION();
     return limit == 0 ? Py_NewRef(Py_None) : PyLong_FromSsize_t(limit);
 }
 
@@ -3504,7 +3530,11 @@ TaskGroup_get_object(PyObject *op, void *offset)
     static PyObject * \
     TaskGroup_get_##name(PyObject *op, void *Py_UNUSED(closure)) \
     { \
-        return PyBool_FromLong(GROUP(op)->name); \
+        int value; \
+        Py_BEGIN_CRITICAL_SECTION(op); \
+        value = GROUP(op)->name; \
+        Py_END_CRITICAL_SECTION(); \
+        return PyBool_FromLong(value); \
     }
 
 FLAG_GETTER(entered)
