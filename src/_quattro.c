@@ -625,6 +625,7 @@ typedef struct {
     PyObject *newest;           // the last coroutine that got a slot without queueing, until seen started
     TaskSet tasks;
     size_t background;          // of them
+    unsigned long thread;       // that entered the group
     Py_ssize_t limit;           // 0: none
     Py_ssize_t slots;           // taken, <= limit
     Py_ssize_t starting;        // turns that are GRANTED
@@ -2313,7 +2314,8 @@ create_queued_lock_held(TaskGroup *self, const Call *call)
         }
         Py_XSETREF(self->wake, wake);
     }
-    int park = TASK_TAKES_EAGER_START && self->hooks_are_ours;
+    // A task that started eagerly in another thread would be the loop's current task while that runs another one.
+    int park = TASK_TAKES_EAGER_START && self->hooks_are_ours && PyThread_get_thread_ident() == self->thread;
     LoopKind kind;
     Call runner_call = {runner, call->values, call->kwnames};
     PyObject *task = make_task(self, &runner_call, park, &kind);
@@ -2599,6 +2601,7 @@ enter_lock_held(TaskGroup *group)
     }
     Py_XSETREF(group->loop, loop);
     Py_XSETREF(group->parent, parent);
+    group->thread = PyThread_get_thread_ident();
     group->entered = 1;
     return group->cancel_on_enter ? call_method((PyObject *)group, state->str_cancel) : 0;
 }

@@ -6,6 +6,7 @@ import asyncio
 import copy
 import functools
 import gc
+import inspect
 import pickle
 import subprocess
 import sys
@@ -545,6 +546,22 @@ async def test_last_reference_dropped_in_the_body() -> None:
 
     await main()
     assert [task.result() for task in tasks] == [1, 1, 1]
+
+
+def test_other_thread_does_not_step_a_queued_task() -> None:
+    """A task that another thread queues takes its first step on the loop: elsewhere it would displace the current task."""
+
+    async def main() -> None:
+        async with TaskGroup(concurrency_limit=1) as tg:
+            tg.create_task(settle(3))
+            tasks: list[asyncio.Task[int]] = []
+            thread = threading.Thread(target=lambda: tasks.append(tg.create_task(noop())))
+            thread.start()
+            thread.join()
+            assert inspect.getcoroutinestate(tasks[0].get_coro()) == inspect.CORO_CREATED  # type: ignore[arg-type]
+        assert tasks[0].result() == 1
+
+    asyncio.run(main())
 
 
 def test_other_thread() -> None:
