@@ -6,6 +6,8 @@
 #   make bench   measure, keep the results and print tables (QUICK=1: the main rows only, BENCH=... for bench.py)
 #   make pictures  redraw docs/performance.md from the results; make budget counts where a task's instructions go
 #   make leaks   a million rounds of what a group can go through, and of every test in a debug build
+#   make soak    ten million tasks through groups of every kind, and the extremes; make growth counts instructions (valgrind)
+#   make stress  threads and interpreters, each scenario in a process of its own (STRESS=... for tests/stress/runner.py)
 #   make bench   measure, and print tables (BENCH=... for benchmarks/bench.py)
 #   make guard   fail if a task costs more instructions than recorded (needs valgrind; Python 3.14); make guard-record
 #   make docs    build the pages into docs/_build/html
@@ -56,6 +58,16 @@ namesake: $(VENV)/installed $(NAMESAKE)
 
 $(NAMESAKE): | $(VENV)/tools
 	$(BIN)/python -m pip download --quiet --no-deps --no-binary quattro --dest $(@D) quattro==26.1.0
+
+.PHONY: soak growth stress
+soak: $(VENV)/installed
+	$(BIN)/python tests/soak.py $(SOAK)
+
+growth: $(VENV)/installed
+	$(BIN)/python tests/soak.py growth $(SOAK)
+
+stress: $(VENV)/installed
+	$(BIN)/python tests/stress/runner.py $(STRESS)
 
 lint: $(VENV)/installed
 	$(BIN)/python -m pip install --quiet --group lint

@@ -549,7 +549,7 @@ async def test_last_reference_dropped_in_the_body() -> None:
 
 
 def test_other_thread_does_not_step_a_queued_task() -> None:
-    """A task that another thread queues takes its first step on the loop: elsewhere it would displace the current task."""
+    """A task that another thread queues takes no step there, where it would displace the loop's current task."""
 
     async def main() -> None:
         async with TaskGroup(concurrency_limit=1) as tg:
