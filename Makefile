@@ -115,7 +115,7 @@ dist-test: dist
 	$(STAGE)/venv/bin/python -m pip install --quiet --no-index --find-links dist --only-binary quattro quattro
 	$(STAGE)/venv/bin/python -m pip install --quiet --group test
 	cd $(STAGE)/sdist && ../venv/bin/pytest $(TESTS)
-	$(STAGE)/venv/bin/python $(STAGE)/sdist/benchmarks/imports.py
+	$(STAGE)/venv/bin/python $(STAGE)/sdist/benchmarks/imports.py --processes 10
 
 docs: $(VENV)/installed
 	$(BIN)/python -m pip install --quiet --group docs
@@ -129,13 +129,16 @@ $(VENV)/installed: $(VENV)/tools $(SOURCES)
 	QUATTRO_WERROR=1 $(BIN)/python -m pip install --quiet --no-build-isolation --no-deps --editable .
 	touch $@
 
-$(VENV)/tools: pyproject.toml
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --upgrade pip setuptools
+$(VENV)/tools: pyproject.toml $(VENV)/pip
 	$(BIN)/python -m pip install --quiet --group test
 	touch $@
 
-$(VENV)/dist: $(VENV)/tools
+$(VENV)/pip:
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip setuptools
+	touch $@
+
+$(VENV)/dist: pyproject.toml $(VENV)/pip
 	$(BIN)/python -m pip install --quiet --group dist
 	touch $@
 
