@@ -435,7 +435,12 @@ async def turn_by_hand() -> None:
             await settle(2)
             turns = [task.get_coro().cr_await for task in queued]  # type: ignore[union-attr]
             repr(turns[0]), turns[0].get_loop(), turns[0].done(), turns[0]._asyncio_future_blocking
-            for wrong in (turns[0].result, lambda: turns[0].add_done_callback(print), lambda: turns[0].cancel(1, 2)):
+            for wrong in (
+                turns[0].begin,
+                turns[0].result,
+                lambda: turns[0].add_done_callback(print),
+                lambda: turns[0].cancel(1, 2),
+            ):
                 with suppress(RuntimeError, TypeError, asyncio.InvalidStateError):
                     wrong()
             turns[0].cancel(msg="by hand")
