@@ -26,15 +26,20 @@ def factory_loop() -> asyncio.AbstractEventLoop:
     return loop
 
 
+def uvloop_loop() -> asyncio.AbstractEventLoop:
+    """uvloop's loop, which what only needs the other helpers can do without."""
+    import uvloop
+
+    return uvloop.new_event_loop()
+
+
 LOOPS: dict[str, tuple[Callable[[], asyncio.AbstractEventLoop], bool]] = {
     "asyncio": (asyncio.new_event_loop, False),
     "debug": (asyncio.new_event_loop, True),
     "factory": (factory_loop, False),
 }
 if sys.platform != "win32":  # uvloop is not for Windows
-    import uvloop
-
-    LOOPS["uvloop"] = (uvloop.new_event_loop, False)
+    LOOPS["uvloop"] = (uvloop_loop, False)
 if sys.version_info >= (3, 12):
     LOOPS["eager"] = (eager_loop, False)
 

@@ -29,7 +29,7 @@ from contextlib import AsyncExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from helpers import fail, forever, noop, settle
+from helpers import LOOPS, fail, forever, noop, settle
 
 from quattro import TaskGroup
 
@@ -480,8 +480,6 @@ def resident() -> int:
 
 
 def loops() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
-    from conftest import LOOPS
-
     return {name: LOOPS[name][0] for name in ("asyncio", "eager", "uvloop") if name in LOOPS}
 
 

@@ -1,4 +1,4 @@
-"""Groups of every kind on loops in many threads at once: each behaves as if it were alone, while one thread collects."""
+"""Groups of every kind on loops in many threads at once: each behaves as if it were alone, while a thread collects."""
 
 from __future__ import annotations
 
