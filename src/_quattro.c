@@ -1572,6 +1572,18 @@ call_abort(TaskGroup *self)
     return call_method((PyObject *)self, self->state->str__abort);
 }
 
+/* Take the error that is set: the first one is kept, others are reported. */
+static void
+collect_error(TaskGroup *self, PyObject **first)
+{
+    if (*first == NULL) {
+        *first = PyErr_GetRaisedException();
+    }
+    else {
+        report_unraisable((PyObject *)self);
+    }
+}
+
 /* Cancel the tasks that the group has not cancelled yet, once each.  A background task that somebody else has cancelled
    is left to its clean-up.  All are tried; the first error is raised. */
 static int
@@ -1589,18 +1601,13 @@ cancel_tasks_lock_held(TaskGroup *self)
         while ((task = TaskSet_mark_next(&self->tasks, &at, &kind)) != NULL) {
             found++;
             long cancelling = kind == KIND_BACKGROUND ? task_cancelling(state, task) : 0;
-            int rc = cancelling < 0 ? -1 : cancelling > 0 ? 0 : cancel_task(state, task);
-            Py_DECREF(task);
-            if (rc < 0) {
-                PyObject *exc = PyErr_GetRaisedException();
-                if (first == NULL) {
-                    first = exc;
-                }
-                else {
-                    PyErr_SetRaisedException(exc);
-                    report_unraisable((PyObject *)self);
-                }
+            if (cancelling < 0) {       // it is asked only once, so it is cancelled whatever it says
+                collect_error(self, &first);
             }
+            if (cancelling <= 0 && cancel_task(state, task) < 0) {
+                collect_error(self, &first);
+            }
+            Py_DECREF(task);
         }
     } while (found > 0);
     if (first != NULL) {
