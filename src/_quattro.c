@@ -688,7 +688,7 @@ static int task_done_lock_held(TaskGroup *self, PyObject *task);
 static int add_done_callback(TaskGroup *self, PyObject *task, PyObject *callback, PyObject *context);
 static int leave_lock_held(TaskGroup *self, const void *task);
 static int watch_lock_held(TaskGroup *self, const void *task, int kind);
-static int task_ended_lock_held(TaskGroup *self, PyObject *task, PyObject *failed);
+static int task_ended_lock_held(TaskGroup *self, PyObject *task, PyObject *error);
 static PyObject *callback_context(TaskGroup *self, int kind);
 static PyObject *TaskGroup__on_task_done(PyObject *op, PyObject *task);
 static PyObject *TaskGroup__abort(PyObject *op, PyObject *ignored);
@@ -1772,21 +1772,12 @@ wake_parent_lock_held(TaskGroup *self, Turn *waiter, PyObject *last)
         restore_first_error(exc_, task); \
     } while (0)
 
-/* What a task's error does to the group (asyncio's _on_task_done from `if task.cancelled()` on). */
+/* What a task's error does to the group (asyncio's _on_task_done from `self._errors.append(exc)` on). */
 static int
-take_error_lock_held(TaskGroup *self, PyObject *task)
+take_error_lock_held(TaskGroup *self, PyObject *task, PyObject *exc)
 {
     quattro_state *state = self->state;
-    int rc = task_failed(state, task);
-    if (rc <= 0) {
-        return rc;
-    }
-    PyObject *exc = call_task(state, task, state->str_exception, state->task_exception);
-    if (exc == NULL || exc == Py_None) {
-        Py_XDECREF(exc);
-        return exc == NULL ? -1 : 0;
-    }
-    rc = 0;
+    int rc = 0;
     PyObject *parent = Py_XNewRef(self->parent);
     if (parent != NULL) {
         STEP(append_error(self, exc));
@@ -1810,6 +1801,23 @@ take_error_lock_held(TaskGroup *self, PyObject *task)
         STEP(cancel_task(state, parent));
     }
     Py_XDECREF(parent);
+    return rc;
+}
+
+/* Ask a task that is done how it ended. */
+static int
+take_outcome_lock_held(TaskGroup *self, PyObject *task)
+{
+    quattro_state *state = self->state;
+    int rc = task_failed(state, task);
+    if (rc <= 0) {
+        return rc;
+    }
+    PyObject *exc = call_task(state, task, state->str_exception, state->task_exception);
+    if (exc == NULL) {
+        return -1;
+    }
+    rc = exc == Py_None ? 0 : take_error_lock_held(self, task, exc);
     Py_DECREF(exc);
     return rc;
 }
@@ -1828,9 +1836,9 @@ discard_awaited_by(TaskGroup *self, PyObject *task)
     return result == NULL ? -1 : 0;
 }
 
-/* `failed` is the task whose error is to be looked at, NULL if nobody may. */
+/* `error` is what the task is about to fail with, NULL for a task that is done. */
 static int
-task_ended_lock_held(TaskGroup *self, PyObject *task, PyObject *failed)
+task_ended_lock_held(TaskGroup *self, PyObject *task, PyObject *error)
 {
     ASSERT_LOCKED(self);
     int rc = 0;
@@ -1845,15 +1853,13 @@ task_ended_lock_held(TaskGroup *self, PyObject *task, PyObject *failed)
         waiter = (Turn *)Py_NewRef(self->waiter);
         waiter->state = TURN_RUNNING;
     }
-    if (failed != NULL) {
-        STEP(take_error_lock_held(self, failed));
-    }
+    STEP(error == NULL ? take_outcome_lock_held(self, task) : take_error_lock_held(self, task, error));
     if (kind == KIND_SLOT) {
         STEP(release_and_start_lock_held(self));
     }
     STEP(stop_background_lock_held(self));
     if (waiter != NULL) {
-        STEP(wake_parent_lock_held(self, waiter, failed));
+        STEP(wake_parent_lock_held(self, waiter, error == NULL ? task : NULL));
         Py_DECREF(waiter);
     }
     if (tag >= 0) {
@@ -1866,10 +1872,11 @@ task_ended_lock_held(TaskGroup *self, PyObject *task, PyObject *failed)
 static int
 task_done_lock_held(TaskGroup *self, PyObject *task)
 {
-    return task_ended_lock_held(self, task, task);
+    return task_ended_lock_held(self, task, NULL);
 }
 
-/* Have a quiet task, which is about to end, seen by a done callback; if that can't be had, see its end now. */
+/* Have a quiet task, which is about to end, seen by a done callback.  If that can't be had, the error that says so is what
+   the task fails with, and its end is seen now. */
 static int
 watch_lock_held(TaskGroup *self, const void *key, int kind)
 {
@@ -1878,7 +1885,7 @@ watch_lock_held(TaskGroup *self, const void *key, int kind)
     int rc = add_done_callback(self, task, self->done, callback_context(self, kind));
     if (rc < 0) {
         PyObject *exc = PyErr_GetRaisedException();
-        if (task_ended_lock_held(self, task, NULL) < 0) {
+        if (task_ended_lock_held(self, task, exc) < 0) {
             report_unraisable(task);
         }
         PyErr_SetRaisedException(exc);
