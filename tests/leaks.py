@@ -124,8 +124,9 @@ async def eager_start() -> None:
         sys.version_info >= (3, 12) and not asyncio.get_running_loop().get_task_factory()
     ):
         async with TaskGroup(concurrency_limit=1) as tg:
-            for coro in (noop(), noop, settle(2), settle(2), noop):
-                tg.create_task(coro, eager_start=True)
+            for passes in (0, 2, 2):
+                tg.create_task(settle(passes), eager_start=True)
+                tg.create_task(noop, eager_start=True)
             tg.create_background_task(forever(), eager_start=True)
 
 
@@ -326,9 +327,10 @@ async def refused() -> None:
     with suppress(RuntimeError):
         group.create_task(noop())
     async with group:
-        for coro, kwargs in ((42, {}), (noop(), {"colour": "red"})):
-            with suppress(TypeError):
-                group.create_task(coro, **kwargs)  # type: ignore[arg-type]
+        with suppress(TypeError):
+            group.create_task(42)  # type: ignore[arg-type]
+        with suppress(TypeError):
+            group.create_task(noop(), colour="red")
         with suppress(RuntimeError):
             await group.__aenter__()
         group._abort()

@@ -1,12 +1,11 @@
-"""A hostile object in the place of each callable that the C calls: it raises, re-enters the group, or returns nonsense."""
+"""A hostile object in place of each callable that the C calls: it raises, re-enters the group, or returns nonsense."""
 
 from __future__ import annotations
 
 import asyncio
 from typing import Any
 
-import pytest
-from helpers import forever, noop, settle
+from helpers import forever, settle
 
 from quattro import TaskGroup
 

@@ -1,0 +1,431 @@
+"""Memory runs out, at every allocation in turn, on every path of leaks.py.
+
+    python faults.py calls STRIDE [PATH ...]
+        In each call into our C, in turn, the n-th allocation fails, alone or with those that follow in that call.
+        Memory is back when the call returns, or when a task's own code runs.
+    python faults.py life STRIDE [PATH ...]
+        The n-th allocation from the beginning of the path fails, wherever it is: in the group, in asyncio, in the
+        interpreter.
+    python faults.py stock STRIDE PATH ...
+        The same with asyncio.TaskGroup.
+
+The path succeeds or raises.  When the loop has nothing left to do, every group has ended and every task is done;
+nothing but MemoryError was reported; no coroutine was left without being closed; no object of ours stays, and the same
+failure again takes no more memory.  With a STRIDE above 1, only every so many-th allocation fails, once.
+
+Some losses are asyncio's own, and stay so in any group: it marks a future as done before it finds that it can't
+schedule who waits for it, loses a task that it can't schedule, and a callback that its loop can't run.  What is left
+waiting is excused where it shows that this is what happened, see judge().
+"""
+
+from __future__ import annotations
+
+import _testcapi
+import asyncio
+import functools
+import gc
+import importlib.util
+import selectors
+import sys
+import types
+import warnings
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Any
+
+import helpers
+
+Path = Callable[[], Awaitable[None]]
+Position = tuple[str, Callable[[], None]]
+OURS: tuple[type, ...] = ()
+NUMBERS = list(range(20_000))
+MANY = 1_000_000 if sys.version_info >= (3, 14) else 20  # before, CPython itself may unwind for ever without memory
+COUNT = getattr(sys, "gettotalrefcount", sys.getallocatedblocks)
+
+
+class Memory:
+    """Lets allocations fail, in one call of many."""
+
+    def __init__(self) -> None:
+        self.call = self.calls = self.first = self.stop = 0
+        self.active = False
+        self.left = 0  # of NUMBERS at the end, where allocations are counted
+        self.raised = False  # by the call
+        self.refused = 0  # by call_soon()
+        self.what = ""  # the call
+
+    def __call__(self, function: Callable[[], Any]) -> Any:
+        """The next call into our C; this may be the one."""
+        self.calls += not self.active
+        if self.active or self.calls - 1 != self.call:
+            return function()
+        self.what = getattr(getattr(function, "func", function), "__qualname__", "")
+        self.take()
+        try:
+            return function()
+        except MemoryError:
+            self.raised = True
+            raise
+        finally:
+            self.restore()
+
+    def take(self) -> None:
+        """From now on."""
+        self.active = True
+        _testcapi.set_nomemory(self.first, self.stop)
+
+    def restore(self) -> None:
+        """Memory is back."""
+        if self.active:
+            self.active = False
+            try:
+                if self.first == len(NUMBERS):
+                    for self.left in NUMBERS:
+                        object()
+            except MemoryError:
+                pass
+            finally:
+                _testcapi.remove_mem_hooks()
+
+    def in_call(self, call: int, first: int, stop: int) -> None:
+        """Get ready for a run."""
+        self.call, self.calls, self.first, self.stop = call, 0, first, stop
+        self.left = len(NUMBERS)
+        self.raised, self.refused, self.what = False, 0, ""
+
+    def at_once(self, first: int) -> None:
+        """Begin a run."""
+        self.in_call(-1, first, first + 1)
+        self.what = "life"
+        self.take()
+
+    def count(self) -> None:
+        """Begin a run that only counts."""
+        self.in_call(-1, len(NUMBERS), 0)
+        self.take()
+
+
+MEMORY = Memory()
+
+
+def restoring(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A job that has memory from its first line on."""
+
+    @functools.wraps(function)
+    async def job(*args: Any) -> Any:
+        MEMORY.restore()
+        return await function(*args)
+
+    return job
+
+
+class WatchedTurn:
+    """A turn whose methods are calls into our C; what its Task waits on is the turn itself."""
+
+    def __init__(self, turn: Any) -> None:
+        self.turn, self.turn_begin, self.turn_end, self.turn_fail = turn, turn.begin, turn.end, turn.fail
+
+    def __await__(self) -> Iterator[Any]:
+        return self.turn  # type: ignore[no-any-return]
+
+    def begin(self) -> Any:
+        return call_in_step(self.turn_begin)
+
+    def end(self) -> None:
+        call_in_step(self.turn_end)
+
+    def fail(self) -> None:
+        call_in_step(self.turn_fail)
+
+
+def call_in_step(function: Callable[[], Any]) -> Any:
+    """Call into our C from a task's step, which may itself be part of the call that lacks memory."""
+    if not MEMORY.active:
+        return MEMORY(function)
+    try:
+        return function()
+    finally:
+        MEMORY.restore()  # what follows is the task's own code, and the end of the step, which is asyncio's
+
+
+class WatchedAwait:
+    """What __aenter__() and __aexit__() return: each step is a call."""
+
+    def __init__(self, awaitable: Any) -> None:
+        self.awaitable = awaitable
+
+    def __await__(self) -> WatchedAwait:
+        return self
+
+    def __iter__(self) -> WatchedAwait:
+        return self
+
+    def __next__(self) -> Any:
+        return self.send(None)
+
+    def send(self, value: Any) -> Any:
+        return call_in_step(functools.partial(self.awaitable.send, value))
+
+    def throw(self, *args: Any) -> Any:
+        return call_in_step(functools.partial(self.awaitable.throw, *args))
+
+    def close(self) -> None:
+        MEMORY(self.awaitable.close)
+
+
+def import_watched() -> None:
+    """Import quattro with its calls watched, and leaks with that and with jobs that bring memory back."""
+    package = importlib.util.find_spec("quattro")
+    assert package is not None and package.submodule_search_locations
+    spec = importlib.util.spec_from_file_location("quattro._turn", package.submodule_search_locations[0] + "/_turn.py")
+    assert spec is not None and spec.loader is not None
+    turn: Any = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(turn)
+    run_turn = turn.run_turn
+    turn.run_turn = lambda turn: run_turn(WatchedTurn(turn))
+    sys.modules["quattro._turn"] = turn  # before the C, which keeps run_turn()
+    import quattro
+
+    def create(function: Any, coro: Any, kwargs: dict[str, Any]) -> Any:
+        # No keyword is packed on the way, for that takes memory.
+        keywords = "".join(f", {name}={name}" for name in kwargs)
+        return MEMORY(eval(f"lambda: function(coro{keywords})", {"function": function, "coro": coro, **kwargs}))
+
+    class TaskGroup(quattro.TaskGroup):
+        def create_task(self, coro: Any, **kwargs: Any) -> Any:
+            return create(super().create_task, coro, kwargs)
+
+        def create_background_task(self, coro: Any, **kwargs: Any) -> Any:
+            return create(super().create_background_task, coro, kwargs)
+
+        def cancel(self) -> None:
+            MEMORY(super().cancel)
+
+        def statistics(self) -> Any:
+            return MEMORY(super().statistics)
+
+        def __repr__(self) -> str:
+            return str(MEMORY(super().__repr__))
+
+        def __aenter__(self) -> Any:
+            return WatchedAwait(super().__aenter__())
+
+        def __aexit__(self, *exc: Any) -> Any:
+            # Not this call itself: if it fails, the group is never left, as any other context manager.
+            return WatchedAwait(super().__aexit__(*exc))
+
+    quattro.TaskGroup = TaskGroup  # type: ignore[misc]
+    for name in ("noop", "settle", "forever", "fail"):
+        setattr(helpers, name, restoring(getattr(helpers, name)))
+
+
+class Idle(BaseException):
+    """The loop has nothing to do."""
+
+
+class Selector(selectors.SelectSelector):
+    """Waits for nobody."""
+
+    def select(self, timeout: float | None = None) -> Any:
+        if timeout is None:
+            raise Idle
+        return super().select(timeout)
+
+
+class Loop(asyncio.SelectorEventLoop):
+    """The callbacks that are ours are calls into our C."""
+
+    def call_soon(self, callback: Any, *args: Any, **kwargs: Any) -> Any:
+        if isinstance(callback, types.BuiltinMethodType) and isinstance(callback.__self__, OURS):
+            callback, args = MEMORY, (functools.partial(callback, *args),)
+        try:
+            return super().call_soon(callback, *args, **kwargs)
+        except MemoryError:
+            MEMORY.refused += 1
+            raise
+
+
+class Run:
+    """One run of a path with one failure: what came of it, and what is wrong."""
+
+    def __init__(self, path: Path, begin: Callable[[], None], loop_class: type[asyncio.SelectorEventLoop]) -> None:
+        self.wrong: list[str] = []
+        self.excused = self.failed_callbacks = 0
+        self.loop = loop_class(Selector())
+        self.loop.set_exception_handler(self.report)
+        sys.unraisablehook = self.unraisable
+
+        async def life() -> None:
+            begin()
+            try:
+                await path()
+            finally:
+                MEMORY.restore()
+
+        task = self.loop.create_task(life())
+        self.drive()
+        MEMORY.restore()
+        self.drive()
+        self.judge(task)
+        self.loop.close()
+
+    def drive(self) -> None:
+        """Until nothing is left to do."""
+        while True:
+            try:
+                self.loop.run_forever()
+            except MemoryError:
+                self.excused += 1  # the loop itself: it has lost a callback
+            except Idle:
+                return
+
+    def report(self, loop: Any, context: dict[str, Any]) -> None:
+        """The loop's exception handler."""
+        error, message = context.get("exception"), context["message"]
+        if isinstance(error, MemoryError):
+            self.failed_callbacks += "Exception in callback" in message
+        elif message != "Task was destroyed but it is pending!" and "cannot reuse already awaited" not in str(error):
+            # (Those two are of a Task whose creation failed, before or after it had scheduled its first step.)
+            self.wrong.append(f"{message}: {error!r}")
+
+    def unraisable(self, unraisable: Any) -> None:
+        """sys.unraisablehook."""
+        error = unraisable.exc_value
+        # (The second is of asyncio's Task in Python, half made.)
+        if not isinstance(error, MemoryError) and "attribute 'call_exception_handler'" not in str(error):
+            self.wrong.append(f"unraisable {unraisable.exc_value!r}")
+
+    def judge(self, task: asyncio.Task[None]) -> None:
+        """Is anything left waiting that is not excused?"""
+        self.outcome = (
+            "waits" if not task.done() else "cancelled" if task.cancelled() else type(task.exception()).__name__
+        )
+        if (MEMORY.raised and MEMORY.what.startswith("_Await")) or (
+            self.outcome == "MemoryError" and MEMORY.what == "life"
+        ):
+            self.excused += 1  # the exit was broken off, or there was none; as in asyncio, the tasks go on
+        if MEMORY.what == "life":
+            self.excused += self.failed_callbacks  # never called, for all that is known
+        alone = MEMORY.stop == MEMORY.first + 1
+        if not alone:
+            self.excused += MEMORY.refused  # and no memory for another attempt
+        groups: list[Any] = [op for op in gc.get_objects() if isinstance(op, OURS[0])]
+        for other in asyncio.all_tasks(self.loop):
+            other._log_destroy_pending = False  # type: ignore[attr-defined]
+            self.wrong.append(f"{other} waits"[:300])
+            group = next((op for op in groups if other in op._tasks), None)
+            self.excused += group is None or (task.done() and not group._exiting)  # half made; or nobody left its group
+            waits_for = other._fut_waiter  # type: ignore[attr-defined]
+            if isinstance(waits_for, asyncio.Future):
+                self.excused += waits_for.done()  # set_result() or cancel() could not schedule who waits
+            elif isinstance(waits_for, OURS):
+                # A Task that could not even be entered, which takes memory before 3.14.
+                self.excused += not alone or (sys.version_info < (3, 14) and self.failed_callbacks > 0)
+
+
+def run(path: Path, begin: Callable[[], None], loop_class: type[asyncio.SelectorEventLoop]) -> tuple[str, list[str]]:
+    """The outcome, and what is wrong; anything that stays in memory is (asyncio leaks some of what it loses)."""
+    run = Run(path, begin, loop_class)
+    outcome = run.outcome + " (excused)" * (run.excused > 0)
+    wrong, excused = run.wrong, run.excused
+    del run
+    for _ in range(3):  # finalizers bring some back
+        gc.collect()
+    if excused:
+        gc.freeze()  # out of sight
+        return outcome, []
+    kinds = (*OURS, asyncio.Task, types.CoroutineType)
+    stay = [op for op in gc.get_objects() if isinstance(op, kinds) and not is_half_made(op)]
+    return outcome, wrong + [f"{op!r} stays"[:300] for op in stay]
+
+
+def is_half_made(op: Any) -> bool:
+    """Is it a Task whose creation failed, or its coroutine, which was closed?  asyncio leaks them on some versions."""
+    coro = op.get_coro() if isinstance(op, asyncio.Task) and not op.done() else op
+    return isinstance(coro, types.CoroutineType) and coro.cr_frame is None
+
+
+def grows(function: Callable[[], object]) -> bool:
+    """Does each call leave something?  (CPython's free lists grow for hundreds of calls.)"""
+    for calls in (1, 1, 1, 1, 500, 500, 500):
+        before = COUNT()
+        for _ in range(calls):
+            function()
+        if COUNT() - before < calls:
+            return False
+    return True
+
+
+def sweep(
+    path: Path, positions: Iterator[Position], loop_class: type[asyncio.SelectorEventLoop], thorough: bool
+) -> int:
+    """Run every position; how many went wrong."""
+    MEMORY.in_call(-1, 0, 1)
+    _, usual = run(path, lambda: None, loop_class)
+    if any("waits" in what for what in usual):
+        print("leaves tasks behind by its nature")
+        return 0
+    [MemoryError() for _ in range(100)]  # fills CPython's free list of them
+    gc.collect()
+    gc.freeze()
+    outcomes: Counter[str] = Counter()
+    bad = 0
+    for name, begin in positions:
+        print(name, file=sys.stderr, flush=True)  # for a crash
+        outcome, wrong = run(path, begin, loop_class)
+        wrong = [what for what in wrong if what not in usual]
+        if thorough and not wrong and "excused" not in outcome and grows(lambda: run(path, begin, loop_class)):
+            wrong = ["memory grows"]
+        outcomes[outcome] += 1
+        if wrong:
+            bad += 1
+            print("", name, MEMORY.what, outcome, *wrong, sep="\n    ")
+    print(dict(outcomes))
+    return bad
+
+
+def calls(stride: int) -> Iterator[Position]:
+    """Each call, each allocation in it, alone and with those that follow."""
+    call, calls = 0, 1
+    while call < calls:
+        yield f"call {call}, counted", functools.partial(MEMORY.in_call, call, len(NUMBERS), 0)
+        calls = MEMORY.calls
+        for first in range(0, len(NUMBERS) - MEMORY.left, stride):
+            yield f"call {call}, allocation {first}", functools.partial(MEMORY.in_call, call, first, first + 1)
+            yield f"call {call}, from {first} on", functools.partial(MEMORY.in_call, call, first, first + MANY)
+        call += max(1, calls // 80)  # of very many
+
+
+def life(path: Path, stride: int) -> Iterator[Position]:
+    """Each allocation from the beginning of the path on."""
+    run(path, MEMORY.count, asyncio.SelectorEventLoop)
+    for first in range(0, len(NUMBERS) - MEMORY.left, stride):
+        yield f"allocation {first}", functools.partial(MEMORY.at_once, first)
+
+
+def main(mode: str, stride: str, *names: str) -> int:
+    """The command line."""
+    global OURS
+    warnings.simplefilter("error")
+    if mode == "calls":
+        import_watched()
+    import leaks
+
+    from quattro import TaskGroup, _quattro
+
+    OURS = (TaskGroup, _quattro._Turn, _quattro._Await)  # type: ignore[attr-defined]
+    if mode == "stock":
+        leaks.TaskGroup = asyncio.TaskGroup  # type: ignore[misc,assignment]
+    bad = 0
+    for name in names or leaks.PATHS:
+        path = leaks.PATHS[name]
+        print(name, end=": ")
+        if mode == "calls":
+            bad += sweep(path, calls(int(stride)), Loop, stride == "1")
+        else:
+            bad += sweep(path, life(path, int(stride)), asyncio.SelectorEventLoop, stride == "1")
+    return bad
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]) > 0)

@@ -1,0 +1,67 @@
+"""Memory runs out in every place; `faults.py` says what that means.  `make faults` tries every allocation."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+
+_testcapi = pytest.importorskip("_testcapi", reason="this CPython was installed without its test modules")
+
+WHOLE_LIFE = pytest.mark.skipif(sys.version_info < (3, 14), reason="older CPythons crash without memory, by themselves")
+EVERY = "QUATTRO_FAULTS" in os.environ
+
+
+def python(*args: str) -> subprocess.CompletedProcess[str]:
+    """What becomes of a child process."""
+    return subprocess.run([sys.executable, "-X", "faulthandler", *args], capture_output=True, text=True)
+
+
+def faults(*args: str) -> subprocess.CompletedProcess[str]:
+    """Run faults.py: its output says what went wrong; on a crash, that of errors says where it was."""
+    return python(str(Path(__file__).with_name("faults.py")), *args)
+
+
+def setdefault_is_broken() -> bool:
+    """CPython 3.13.0's dict.setdefault() ignores that memory ran out, and leaves a corrupt dict."""
+    probe = textwrap.dedent("""
+        import _testcapi
+        for size in range(20):
+            victim = dict.fromkeys(range(size))
+            _testcapi.set_nomemory(0, 0)
+            try:
+                victim.setdefault(size)
+            except MemoryError:
+                pass
+            finally:
+                _testcapi.remove_mem_hooks()
+    """)
+    return python("-c", probe).returncode != 0
+
+
+@pytest.mark.skipif(setdefault_is_broken(), reason="this CPython corrupts asyncio's own dicts when memory runs out")
+def test_calls() -> None:
+    """Memory runs out in our calls: an error or success, and every group and task still ends."""
+    done = faults("calls", "1" if EVERY else "9")
+    assert done.returncode == 0, done.stdout + done.stderr[-2000:]
+
+
+@pytest.mark.skipif(
+    sys.version_info < (3, 14), reason="older CPythons crash by themselves when memory runs out in them"
+)
+def test_life() -> None:
+    """Memory runs out anywhere while a group lives: nothing is lost but what asyncio loses, no leak or crash."""
+    done = faults("life", "1" if EVERY else "20")
+    assert done.returncode == 0, done.stdout + done.stderr[-2000:]
+
+
+@pytest.mark.skipif(
+    sys.version_info < (3, 14), reason="older CPythons crash by themselves when memory runs out in them"
+)
+def test_what_is_excused() -> None:
+    """asyncio.TaskGroup waits for ever in the same places."""
+    assert faults("stock", "1", "create_task", "child_error").stdout.count("waits (excused)") == 2
