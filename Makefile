@@ -3,6 +3,7 @@
 #   make run     build, and check the links of a site (URL=... for another than the one that it serves itself)
 #   make test    build, and run every test
 #   make model   more random programs than make test has: EXAMPLES=... for each test, SEED=... to see them again
+#   make mutations  break the C in each of a list of ways, and see that a test notices (MUTATIONS=... for some)
 #   make bench   measure, keep the results and print tables (QUICK=1: the main rows only, BENCH=... for bench.py)
 #   make pictures  redraw docs/performance.md from the results; make budget counts where a task's instructions go
 #   make leaks   a million rounds of what a group can go through, and of every test in a debug build
@@ -31,10 +32,8 @@ BENCHER = $(VENV)-bench/bin/python
 
 .PHONY: run test lint bench pictures guard guard-record budget clean
 .PHONY: docs
-.PHONY: model
 .PHONY: dist dist-test
-.PHONY: run test lint bench guard guard-record clean
-.PHONY: model leaks
+.PHONY: model leaks mutations
 
 run: $(VENV)/installed
 # The site that it serves itself has broken links, which is status 1 and no failure of this target.
@@ -58,6 +57,8 @@ namesake: $(VENV)/installed $(NAMESAKE)
 
 $(NAMESAKE): | $(VENV)/tools
 	$(BIN)/python -m pip download --quiet --no-deps --no-binary quattro --dest $(@D) quattro==26.1.0
+mutations: $(VENV)/installed
+	$(BIN)/python tests/mutations.py $(MUTATIONS)
 
 .PHONY: soak growth stress
 soak: $(VENV)/installed

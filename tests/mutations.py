@@ -1,0 +1,312 @@
+"""Break the C on purpose, one rule at a time, and see that a test notices: `make mutations`.
+
+Each mutant replaces a text of src/_quattro.c, is built in a copy of the project, and runs the tests that ought to
+notice; a failure, a crash or a hang is what we want. The status is 1 if a mutant survives or no longer applies.
+Arguments choose mutants by a part of their name.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+SOURCE = Path("src/_quattro.c")
+TIMEOUT = 300
+PYTHON = sys.version_info[:2]
+
+
+@dataclass
+class Mutant:
+    name: str  # what is broken
+    old: str
+    new: str
+    tests: str  # names of files without test_ and .py, or files and part of a test's name: "limit:order"
+    since: tuple[int, int] = (3, 11)  # Pythons on which it matters
+    before: tuple[int, int] = (9, 0)
+    times: int = 1  # how often the text is there
+
+
+MUTANTS = [
+    # References.
+    Mutant(
+        "drop a DECREF: a quiet task that leaves",
+        "    int rc = discard_awaited_by(self, task);\n    Py_DECREF(task);",
+        "    int rc = discard_awaited_by(self, task);",
+        "leaks:no_leak",
+        since=(3, 12),
+    ),
+    Mutant(
+        "drop a DECREF: a task that ends", "    if (tag >= 0) {\n        Py_DECREF(task); ", "    if (0) {", "leaks"
+    ),
+    Mutant("drop an INCREF: a task in the set", "(uintptr_t)Py_NewRef(task)", "(uintptr_t)task", "group limit"),
+    Mutant(
+        "drop an INCREF: a turn on the wake list", "        Py_INCREF(self);\n        Link_app", "Link_app", "limit"
+    ),
+    Mutant("no visit of tasks", "Py_VISIT(ENTRY_TASK(self->tasks.entries[i]))", "(void)i", "leaks:collector"),
+    Mutant("no visit of turns", "Py_VISIT(TURN_OF(link))", "(void)link", "leaks:collector"),
+    *(
+        Mutant(f"no visit of {field}", f"    Py_VISIT(self->{field});\n", "", "leaks:collector")
+        for field in (
+            "loop",
+            "parent",
+            "errors",
+            "base_error",
+            "waiter",
+            "done",
+            "context",
+            "kwargs",
+            "wake",
+            "newest",
+            "coro",
+            "waker",
+            "waker_context",
+            "message",
+            "exc",
+            "propagate",
+            "pending",
+        )
+    ),
+    Mutant("no visit of eager_kwargs", "    Py_VISIT(self->eager_kwargs);\n", "", "leaks:collector", since=(3, 12)),
+    Mutant("no visit of the group", "    Py_VISIT(self->group);\n", "", "leaks:collector", times=2),
+    Mutant("no visit of the type", "    Py_VISIT(Py_TYPE(op));\n", "", "leaks:collector", times=3),
+    Mutant("the parent is kept", "    Py_CLEAR(group->parent);\n", "", "group:held"),
+    Mutant("the done callback is kept", "        Py_CLEAR(group->done);\n", "", "leaks"),
+    # The parent's cancellation.
+    Mutant("forget an uncancel", "if (!group->parent_cancel_requested) {", "if (1) {", "group"),
+    Mutant("cancel twice", "            *entry |= MARK;\n", "", "group:abort background"),
+    Mutant(
+        "cancel twice: one that an abort overtakes",
+        "tag | MARK);\n            done",
+        "tag);\n            done",
+        "model",
+    ),
+    Mutant(
+        "a pending cancel is dropped", "self->propagate = Py_XNewRef(self->pending);", "", "group conformance model"
+    ),
+    Mutant(
+        "a stray cancel is left",
+        "rc = attr_is_true(parent, state->str__must_cancel);",
+        "rc = 0;",
+        "group",
+        before=(3, 13),
+    ),
+    Mutant(
+        "a fresh cancel is swallowed with a stray one",
+        "            if (cancelling > 0) {\n                Py_XSETREF(self->propagate",
+        "            if (0) {\n                Py_XSETREF(self->propagate",
+        "group",
+        before=(3, 13),
+    ),
+    Mutant("the outside cancel is lost in errors", "if (exit_rearm_lock_held(group) < 0) {", "if (0) {", "group"),
+    Mutant(
+        "it is given back at once",
+        "cancelling > 0 && state->uncancel_resets",
+        "cancelling > 0",
+        "group",
+        before=(3, 13),
+    ),
+    # Errors.
+    Mutant("a displaced error vanishes", "            if (error != base) {", "            if (0) {", "group"),
+    Mutant(
+        "SystemExit is an error like others",
+        "group->base_error != NULL) {\n        // Ev",
+        "0) {\n        // Ev",
+        "group",
+    ),
+    # The queue and the slots.
+    Mutant("lose a slot at an end", "    return release_lock_held(self->group);", "    return 0;", "limit"),
+    Mutant(
+        "lose the slot of a cancelled grant",
+        "int rc = turn_release_lock_held(self);\n    // W",
+        "int rc = 0;\n    // W",
+        "limit",
+    ),
+    Mutant(
+        "lose the slot of one cancelled unstarted",
+        "            turn->slot = 0;\n            self->slots--;\n",
+        "",
+        "limit misuse model",
+        before=(3, 12),
+    ),
+    Mutant("a slot too many", "self->slots < self->limit && Link", "self->slots <= self->limit && Link", "limit"),
+    Mutant(
+        "a queued coroutine is left open",
+        "    if (coro != NULL) {\n        close_coroutine(self",
+        "    if (0) {\n        close_coroutine(self",
+        "limit",
+    ),
+    Mutant(
+        "a refused coroutine is left open",
+        "    close_coroutine(self->state, coro);\n    PyErr_Format",
+        "    PyErr_Format",
+        "group:refus",
+    ),
+    Mutant("an unstarted coroutine is left open", "    if (started <= 0) {", "    if (0) {", "misuse"),
+    Mutant("an unstarted coroutine is closed though it runs", "    if (started <= 0) {", "    if (1) {", "misuse"),
+    Mutant("a newcomer overtakes the granted", " && self->starting == 0) {", ") {", "limit"),
+    Mutant(
+        "a newcomer overtakes the queue",
+        " && Link_is_empty(&self->queue) && self->starting",
+        " && self->starting",
+        "limit",
+    ),
+    Mutant("the newest is not asked", "    int now = newest_has_started_lock_held(self);", "    int now = 1;", "limit"),
+    Mutant(
+        "the head is not started directly",
+        "    int now = newest_has_started_lock_held(self);",
+        "    int now = 0;",
+        "limit",
+    ),
+    Mutant(
+        "a failure passes its slot on",
+        "    if (failed) {\n        return",
+        "    if (failed) {\n        turn_release_lock_held(self);\n        return",
+        "limit",
+    ),
+    Mutant(
+        "an eager failure frees its slot",
+        "rc = exc == NULL ? -1 : exc == Py_None;",
+        "rc = exc == NULL ? -1 : 1;",
+        "limit",
+        since=(3, 12),
+    ),
+    Mutant(
+        "the last quiet task is not watched",
+        "if (self->tasks.used - self->background == 1) {",
+        "if (0) {",
+        "limit",
+        since=(3, 12),
+    ),
+    Mutant(
+        "the queue is not drained on an abort",
+        "    drain_queue_lock_held(self);\n    PyErr",
+        "    PyErr",
+        "misuse limit",
+    ),
+    Mutant(
+        "slots' callbacks share a context",
+        "kind == KIND_SLOT || !self->hooks_are_ours ? NULL",
+        "0 ? NULL",
+        "group:nested_loop",
+    ),
+    Mutant("a hole in the index", "            hole = i;\n", "", "group:any_order"),
+    # Background tasks.
+    Mutant(
+        "they end with the body",
+        "        || self->background == 0 || self->tasks.used != self->background)",
+        "        || self->background == 0)",
+        "background",
+    ),
+    Mutant("one may start while they stop", "(background && self->stopping)", "0", "background"),
+    Mutant("they are cancelled though somebody did", "cancelling <= 0 && cancel_task", "cancel_task", "background"),
+    # What others see, and their hooks.
+    Mutant(
+        "debug mode takes the fast path",
+        "debug == Py_False ? LOOP_FAST : LOOP_STOCK_DEBUG",
+        "LOOP_FAST",
+        "transparency",
+    ),
+    Mutant("the factory is ignored", "    else if (factory != Py_None) {", "    else if (0) {", "transparency"),
+    Mutant("the Task class is ignored", "    else if (!c_task) {", "    else if (0) {", "transparency"),
+    Mutant("swapped code is ignored", "stock->func_code != state->stock_code\n", "0\n", "transparency"),
+    Mutant("attributes of the function are ignored", "PyDict_GET_SIZE(stock->func_dict) > 0", "0", "transparency"),
+    Mutant("a patched instance is ignored", "!PyMethod_Check(create_task) || ", "", "transparency"),
+    Mutant("the method of another loop is ignored", "PyMethod_GET_SELF(create_task) != loop", "0", "transparency"),
+    Mutant("a patched class is ignored", "function == state->stock_create_task;", "1;", "transparency"),
+    Mutant(
+        "a subclass of uvloop's is ignored",
+        "int rc = is_uvloop_function(self, function);",
+        "int rc = 1;",
+        "transparency",
+    ),
+    Mutant(
+        "a patch before the import is ignored",
+        'PyUnicode_CompareWithASCIIString(name, "BaseEventLoop.create_task") == 0',
+        "1",
+        "transparency",
+    ),
+    Mutant("names are not copied", "if (runner != NULL && copy_names", "if (0 && copy_names", "transparency"),
+    Mutant(
+        "no awaited-by edges",
+        "if (state->add_awaited_by != NULL && self->parent != NULL) {",
+        "if (0) {",
+        "transparency",
+        since=(3, 14),
+    ),
+    Mutant(
+        "awaited-by edges stay",
+        "if (self->state->discard_awaited_by == NULL || self->parent == NULL) {",
+        "if (1) {",
+        "transparency",
+        since=(3, 14),
+    ),
+]
+
+
+def applies(mutant: Mutant) -> bool:
+    return mutant.since <= PYTHON < mutant.before
+
+
+def run_tests(copy: Path, tests: str) -> str:
+    """What noticed: a test, a crash or a hang; empty if nothing did."""
+    for part in tests.split():
+        name, _, keyword = part.partition(":")
+        command = [sys.executable, "-X", "faulthandler", "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider"]
+        command += [f"tests/test_{name}.py", *(["-k", keyword] if keyword else [])]
+        env = os.environ | {"PYTHONPATH": str(copy)}
+        try:
+            done = subprocess.run(
+                command, cwd=copy, env=env, capture_output=True, text=True, timeout=TIMEOUT, check=False
+            )
+        except subprocess.TimeoutExpired:
+            return f"a hang in {name}"
+        if done.returncode in (1, 2):  # 2: not even imported
+            failed = [line for line in done.stdout.splitlines() if line.startswith(("FAILED", "ERROR"))]
+            return failed[0].split(" - ")[0] if failed else done.stdout.strip().splitlines()[-1]
+        if done.returncode < 0:
+            return f"a crash ({done.returncode}) in {name}"
+        if done.returncode > 0:
+            raise SystemExit(f"{part}: {done.stdout}{done.stderr}")
+    return ""
+
+
+def build(copy: Path, source: str) -> None:
+    (copy / SOURCE).write_text(source)
+    env = os.environ | {"CFLAGS": os.environ.get("CFLAGS", "") + " -O0 -Wno-error"}
+    command = [sys.executable, "setup.py", "-q", "build_ext", "--inplace", "--build-temp", str(copy / "build")]
+    subprocess.run(command, cwd=copy, env=env, check=True, capture_output=True)
+
+
+def main(words: list[str]) -> int:
+    chosen = [m for m in MUTANTS if applies(m) and (not words or any(word in m.name for word in words))]
+    source = (ROOT / SOURCE).read_text()
+    bad = 0
+    with tempfile.TemporaryDirectory() as scratch:
+        copy = Path(scratch) / "copy"
+        shutil.copytree(ROOT, copy, ignore=shutil.ignore_patterns(".*", "build", "*.so", "*.egg-info", "__pycache__"))
+        build(copy, source)
+        for tests in sorted({part for mutant in chosen for part in mutant.tests.split()}):
+            if noticed := run_tests(copy, tests):
+                print(f"without any mutation: {noticed}")
+                return 1
+        for mutant in chosen:
+            if source.count(mutant.old) != mutant.times:
+                outcome, noticed = "NO LONGER APPLIES", f"found {source.count(mutant.old)} times"
+            else:
+                build(copy, source.replace(mutant.old, mutant.new))
+                noticed = run_tests(copy, mutant.tests)
+                outcome = "caught" if noticed else "SURVIVED"
+            bad += outcome != "caught"
+            print(f"{outcome:9} | {mutant.name:45} | {noticed}", flush=True)
+    print(f"{len(chosen)} mutants, {bad} of them not caught; {len(MUTANTS) - len(chosen)} not chosen")
+    return 1 if bad or not chosen else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
