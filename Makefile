@@ -79,7 +79,7 @@ lint: $(VENV)/installed
 	$(BIN)/basedpyright --pythonversion 3.11
 	$(BIN)/basedpyright --pythonversion 3.15
 
-# QUICK=1 for section 5 alone; otherwise the results are kept, for make pictures.
+# QUICK=1 for the rows that have floors; otherwise the results are kept, for make pictures.
 bench: $(VENV)/installed $(BENCHER) build/namesake
 	PYTHONPATH=. $(BENCHER) benchmarks/bench.py $(if $(QUICK),--rows,--processes 3 --repeat 4 --json $(RESULTS)) $(BENCH)
 

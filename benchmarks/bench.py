@@ -1,6 +1,6 @@
 """Measure, and print tables.
 
-    python benchmarks/bench.py --rows     the rows of design.md, section 5, and who they compare with
+    python benchmarks/bench.py --rows     the rows that have floors, and who they are compared with
     python benchmarks/bench.py            everything
     --only TEXT, --loop NAME              less
     --json FILE                           keep the results, for pyperf and for report.py
@@ -121,7 +121,7 @@ def in_processes(number: int, rows: bool) -> list[pyperf.Benchmark]:
 def main() -> None:
     """The command."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rows", action="store_true", help="section 5 alone, and only those that it compares")
+    parser.add_argument("--rows", action="store_true", help="the rows that have floors, and who they are compared with")
     parser.add_argument("--growth", action="store_true", help="up to a million tasks as well")
     parser.add_argument("--only", default="", help="workloads whose name contains this")
     parser.add_argument("--loop", choices=LOOPS, action="append")

@@ -21,7 +21,7 @@ COLOURS = {OURS: OURS_COLOUR, f"{OURS}, callables": OURS_COLOUR, BARE: BARE_COLO
 
 mpl.rcParams.update(
     {
-        "svg.fonttype": "none",  # text stays text
+        "svg.fonttype": "path",  # the same everywhere, whatever fonts there are
         "svg.hashsalt": "quattro",  # the same picture is the same file
         "font.family": "sans-serif",
         "font.size": 10,
@@ -54,14 +54,16 @@ def bars(axes: Axes, title: str, sizes: dict[str, float], unit: str) -> None:
 def overhead(table: Table) -> None:
     """What a task costs more than without a group or limit, by implementation."""
     figure, panels = plt.subplots(2, 2, figsize=(9, 4.6), layout="constrained")
-    works = [("10,000 x noop", [OURS, STOCK, NAMESAKE, GATHER]), ("limit 10, noop", [OURS, SEMAPHORE, NAMESAKE])]
-    for row, (workload, names) in zip(panels, works, strict=True):
+    works = [
+        ("In one group", "10,000 x noop", [OURS, STOCK, NAMESAKE, GATHER]),
+        ("Ten at a time", "limit 10, noop", [OURS, SEMAPHORE, NAMESAKE]),
+    ]
+    for row, (title, workload, names) in zip(panels, works, strict=True):
         for axes, loop in zip(row, ("asyncio", "uvloop"), strict=True):
             measured = table[loop][workload]
             bare = min(measured[BARE])
             sizes = {name: (min(measured[name]) - bare) * 1e9 for name in names}
-            what = "10,000 tasks in a group" if row is panels[0] else "10,000 tasks, ten at a time"
-            bars(axes, f"{what}, {loop}", sizes, f"ns a task over the {bare * 1e9:,.0f} of the bare task")
+            bars(axes, f"{title}, {loop}", sizes, f"ns over the bare task's {bare * 1e9:,.0f}")
     save(figure, "overhead")
 
 
@@ -89,7 +91,7 @@ def growth(table: Table) -> None:
         lines: dict[str, list[tuple[int, float]]] = {}
         for workload, measured in table["asyncio"].items():
             name, _, n = workload.partition(", n = ")
-            if name == kind:
+            if n and name == kind:
                 for implementation, values in measured.items():
                     lines.setdefault(implementation, []).append((int(n.replace(",", "")), min(values) * 1e6))
         for implementation, points in lines.items():
@@ -97,11 +99,15 @@ def growth(table: Table) -> None:
             colour = COLOURS.get(implementation, OTHER_COLOUR)
             axes.plot(*zip(*points, strict=True), style, marker="o", color=colour, label=implementation)
         axes.set(xscale="log", title=title)
+        axes.xaxis.set_major_formatter("{x:,.0f}")
         if kind in ("noop", "limit 100"):
             axes.set_ylim(bottom=0)
         else:
             axes.set_yscale("log")
+            axes.set_ylim(1, 300)
+            axes.yaxis.set_major_formatter("{x:,.0f}")
         axes.set_ylabel("µs a task")
+        axes.minorticks_off()
         axes.legend(fontsize=9)
     for axes in grid[1]:
         axes.set_xlabel("tasks")

@@ -19,7 +19,7 @@ RESULTS = HERE / "results"
 PAGE = HERE.parent / "docs" / "performance.md"
 
 WORKLOADS = {workload.name: workload for workload in ROWS + MORE + GROWTH}
-LIMITS = {f"{OURS}": 1000, f"{OURS}, callables": 850}  # bytes a queued task: design.md, section 5
+LIMITS = {f"{OURS}": 1000, f"{OURS}, callables": 850}  # bytes a queued task, at most
 
 Values = tuple[float, ...]
 Table = dict[str, dict[str, dict[str, Values]]]
@@ -47,7 +47,7 @@ def ratio(theirs: Values, ours: Values) -> tuple[float, float, float]:
 
 
 def floor(loop: str, workload: str, name: str) -> float | None:
-    """What design.md wants."""
+    """What is wanted, if anything is."""
     wanted = WORKLOADS[workload].floors.get(name)
     return wanted[loop == "uvloop"] if wanted else None
 
@@ -154,6 +154,7 @@ def blocks() -> dict[str, str]:
         "limited": "\n\n".join(times_table(newest, loop, limited) for loop in ("asyncio", "uvloop")),
         "growth": times_table(newest, "asyncio", growth),
         "memory": memory_table(tables),
+        "budget": (RESULTS / "budget.md").read_text().strip(),
     }
 
 

@@ -144,7 +144,7 @@ def everyone_limited(job: Job, n: int, limit: int, trio_job: Job | None = None) 
 GROUPS = {OURS: quattro.TaskGroup, STOCK: asyncio.TaskGroup, NAMESAKE: namesake.TaskGroup}
 LIMITING = {OURS: quattro.TaskGroup, SEMAPHORE: SemaphoreGroup, NAMESAKE: namesake.TaskGroup}
 
-# The rows of design.md, section 5.
+# The rows that have floors.
 ROWS = [
     Workload("10,000 x noop", everyone(noop, N), floors={STOCK: (1.35, 1.6)}),
     Workload("100 x noop", everyone(noop, 100, N // 100), floors={STOCK: (1.55, 2.0)}),
