@@ -345,6 +345,22 @@ async def test_tasks_end_in_any_order() -> None:
             assert tg._tasks == {task for task in tasks if not task.done()}
 
 
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="no eager tasks")
+@pytest.mark.loops("eager")
+async def test_abort_by_an_eager_task_cancels_it_once() -> None:
+    """A task that aborts the group in its first step, within create_task(), gets its one cancel then."""
+
+    async def job() -> None:
+        tg._abort()
+        await forever()
+
+    async with TaskGroup() as tg:
+        task = tg.create_task(job())
+        assert task.cancelling() == 1
+        tg._abort()
+        assert task.cancelling() == 1
+
+
 async def test_abort_cancels_once() -> None:
     """On abort every task gets one cancel, background and queued ones too."""
     with pytest.raises(ExceptionGroup):
@@ -385,6 +401,33 @@ async def test_cancel(when: str) -> None:
     assert bool(reached) == (when in ("exiting", "after"))
     assert asyncio.current_task().cancelling() == 0
     await asyncio.sleep(0)
+
+
+async def test_outside_cancel_while_cancel_is_carried_out() -> None:
+    """A cancel from outside that comes while the exit waits for what cancel() cancelled goes on after it."""
+    gate = asyncio.get_running_loop().create_future()
+
+    async def slow() -> None:
+        try:
+            await forever()
+        finally:
+            await gate
+
+    async def parent() -> None:
+        async with TaskGroup() as tg:
+            tg.create_task(slow())
+            await settle()
+            tg.cancel()
+
+    task = asyncio.create_task(parent())
+    await settle(40)
+    task.cancel("from outside")
+    await settle()
+    assert not task.done()
+    gate.set_result(None)
+    with pytest.raises(asyncio.CancelledError, match="from outside"):
+        await task
+    assert task.cancelling() == 1
 
 
 async def test_async_generator_closed_early() -> None:

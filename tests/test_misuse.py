@@ -347,6 +347,29 @@ async def test_factory_that_raises(limit: int | None) -> None:
     assert blocked.done() and log.started[0] == "after"
 
 
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="no eager tasks")
+@pytest.mark.loops("asyncio", "uvloop")
+async def test_factory_that_raises_when_the_task_runs() -> None:
+    """A coroutine that runs already is its task's, not ours to close, when the factory raises after all."""
+    started: list[asyncio.Task[Any]] = []
+
+    def factory(loop: Any, coro: Any, **kwargs: Any) -> asyncio.Task[Any]:
+        started.append(asyncio.Task(coro, loop=loop, **{**kwargs, "eager_start": True}))
+        raise LookupError("no task after all")
+
+    async def job() -> str:
+        await settle(2)
+        return "to its end"
+
+    loop = asyncio.get_running_loop()
+    async with TaskGroup() as tg:
+        loop.set_task_factory(factory)
+        with pytest.raises(LookupError, match="no task after all"):
+            tg.create_task(job())
+        loop.set_task_factory(None)
+    assert await started[0] == "to its end"
+
+
 @LIMITS
 @pytest.mark.parametrize("nonsense", [None, 42, "task", object()])
 async def test_factory_that_returns_nonsense(limit: int | None, nonsense: Any) -> None:
