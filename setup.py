@@ -1,7 +1,7 @@
 """Only the extension and its switches; all else is in pyproject.toml.
 
 QUATTRO_WERROR=1    warnings are errors
-QUATTRO_DEBUG=1     assertions, no optimisation
+QUATTRO_DEBUG=1     assertions, the group's invariants after each transition, no optimisation
 QUATTRO_SANITIZE=address,undefined   build with these sanitizers
 QUATTRO_COVERAGE=1  count lines for gcov
 """
@@ -23,7 +23,7 @@ else:
     if os.environ.get("QUATTRO_WERROR"):
         compile_args += ["-Werror"]
     if os.environ.get("QUATTRO_DEBUG"):
-        compile_args += ["-O0", "-g3", "-UNDEBUG"]
+        compile_args += ["-O0", "-g3", "-UNDEBUG", "-DQUATTRO_DEBUG"]
     if sanitizers := os.environ.get("QUATTRO_SANITIZE"):
         compile_args += [f"-fsanitize={sanitizers}", "-fno-omit-frame-pointer", "-g"]
         link_args += [f"-fsanitize={sanitizers}"]

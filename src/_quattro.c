@@ -696,6 +696,83 @@ static int turn_add_to_task_lock_held(Turn *self, PyObject *task);
 static int wake_parent_lock_held(TaskGroup *self, Turn *waiter, PyObject *last);
 
 
+/* --- The state's invariants, checked after each transition where QUATTRO_DEBUG is set ------------------------------ */
+
+#ifdef QUATTRO_DEBUG
+/* Of one of the two lists: are its links, its owner and its turns' states right?  How many there are. */
+static Py_ssize_t
+check_list(TaskGroup *self, const Link *head)
+{
+    Py_ssize_t count = 0;
+    for (const Link *link = head->next; link != head; link = link->next, count++) {
+        const Turn *turn = TURN_OF(link);
+        assert(link->next->prev == link && link->prev->next == link);
+        assert(Py_REFCNT(turn) > 0 && turn->group == self && turn != self->waiter);
+        if (head == &self->queue) {
+            assert(turn->state == TURN_QUEUED && !turn->slot && turn->task != NULL);
+        }
+        else {
+            assert(turn->state != TURN_CALL && turn->state != TURN_QUEUED);
+            assert(turn->slot == (turn->state == TURN_GRANTED));
+        }
+    }
+    return count;
+}
+
+static void
+check_tasks(TaskGroup *self)
+{
+    TaskSet *set = &self->tasks;
+    size_t used = 0, background = 0;
+    Py_ssize_t slots = 0;
+    assert(set->begin <= set->end && set->end <= set->capacity && (set->entries != NULL || set->capacity == 0));
+    for (size_t i = set->begin; i < set->end; i++) {
+        if (set->entries[i] != 0) {
+            PyObject *task = ENTRY_TASK(set->entries[i]);
+            assert(Py_REFCNT(task) > 0);
+            assert(set->index == NULL || set->index[TaskSet_slot(set, task)] == i + 1);
+            used++;
+            background += (set->entries[i] & KIND_MASK) == KIND_BACKGROUND;
+            slots += (set->entries[i] & KIND_MASK) == KIND_SLOT;
+        }
+    }
+    assert(used == set->used && background == self->background);
+    assert(used == 0 || set->entries[set->begin] != 0);
+    assert(slots <= self->slots || self->finished);
+}
+
+static void
+check_lock_held(TaskGroup *self)
+{
+    ASSERT_LOCKED(self);
+    assert(self->slots >= 0 && self->slots <= (self->limit > 0 ? self->limit : 0));
+    assert(self->starting >= 0 && self->starting <= self->slots);
+    assert(check_list(self, &self->queue) == self->queued);
+    check_list(self, &self->wake_list);
+    // What is checked after every transition must not make ten thousand of them a matter of their square.
+    if (self->tasks.end - self->tasks.begin < 64 || self->tasks.used % 64 == 0) {
+        check_tasks(self);
+    }
+    // Never fewer than the limit while somebody is queued.
+    assert(self->queued == 0 || self->aborting || self->finished || self->slots == self->limit);
+    assert(!self->exiting || self->entered);
+    assert(!self->stopping || self->exiting);
+    assert(self->entered || self->finished || self->tasks.used == 0);
+    assert(self->waiter == NULL || (self->exiting && self->waiter->group == self && self->waiter->coro == NULL));
+    if (self->finished) {
+        assert(self->parent == NULL && self->errors == NULL && self->base_error == NULL && self->waiter == NULL);
+        assert(self->tasks.used > 0 || (self->done == NULL && self->wake == NULL));
+    }
+    else {
+        assert(!self->entered || (self->loop != NULL && self->parent != NULL));
+        assert(self->tasks.used == 0 || self->done != NULL);
+    }
+}
+#else
+#  define check_lock_held(group) ((void)(group))
+#endif
+
+
 /* --- Turn: a place in the queue, what run_turn() awaits, and what its Task waits on ------------------------------- */
 
 static Turn *
@@ -906,6 +983,7 @@ Turn_am_send(PyObject *op, PyObject *Py_UNUSED(value), PyObject **result)
     PySendResult rc;
     Py_BEGIN_CRITICAL_SECTION(TURN(op)->group);
     rc = turn_send_lock_held(TURN(op), result);
+    check_lock_held(TURN(op)->group);
     Py_END_CRITICAL_SECTION();
     return rc;
 }
@@ -973,6 +1051,7 @@ turn_ended(PyObject *op, int failed)
     int rc;
     Py_BEGIN_CRITICAL_SECTION(TURN(op)->group);
     rc = turn_end_lock_held(TURN(op), failed);
+    check_lock_held(TURN(op)->group);
     Py_END_CRITICAL_SECTION();
     if (rc < 0) {
         return NULL;
@@ -1029,6 +1108,7 @@ Turn_task_done(PyObject *op, PyObject *task)
     int rc;
     Py_BEGIN_CRITICAL_SECTION(TURN(op)->group);
     rc = turn_task_done_lock_held(TURN(op), task);
+    check_lock_held(TURN(op)->group);
     Py_END_CRITICAL_SECTION();
     if (rc < 0) {
         return NULL;
@@ -1096,6 +1176,7 @@ Turn_cancel(PyObject *op, PyObject *const *args, Py_ssize_t nargs, PyObject *kwn
     int rc;
     Py_BEGIN_CRITICAL_SECTION(TURN(op)->group);
     rc = turn_cancel_lock_held(TURN(op), message);
+    check_lock_held(TURN(op)->group);
     Py_END_CRITICAL_SECTION();
     return rc < 0 ? NULL : PyBool_FromLong(rc);
 }
@@ -1123,6 +1204,7 @@ Turn_add_done_callback(PyObject *op, PyObject *const *args, Py_ssize_t nargs, Py
     int rc;
     Py_BEGIN_CRITICAL_SECTION(TURN(op)->group);
     rc = turn_add_waker_lock_held(TURN(op), args[0], context);
+    check_lock_held(TURN(op)->group);
     Py_END_CRITICAL_SECTION();
     if (rc < 0) {
         return NULL;
@@ -1452,6 +1534,7 @@ TaskGroup_wake(PyObject *op, PyObject *Py_UNUSED(ignored))
     Py_BEGIN_CRITICAL_SECTION(op);
     GROUP(op)->wake_scheduled = 0;
     rc = wake_lock_held(GROUP(op));
+    check_lock_held(GROUP(op));
     Py_END_CRITICAL_SECTION();
     if (rc < 0) {
         return NULL;
@@ -1836,6 +1919,17 @@ discard_awaited_by(TaskGroup *self, PyObject *task)
     return result == NULL ? -1 : 0;
 }
 
+/* A finished group without tasks needs no callbacks, which are cycles. */
+static void
+drop_callbacks_lock_held(TaskGroup *self)
+{
+    if (self->finished && self->tasks.used == 0) {
+        Py_CLEAR(self->done);
+        Py_CLEAR(self->wake);
+        TaskSet_clear(&self->tasks);
+    }
+}
+
 /* `error` is what the task is about to fail with, NULL for a task that is done. */
 static int
 task_ended_lock_held(TaskGroup *self, PyObject *task, PyObject *error)
@@ -1862,6 +1956,7 @@ task_ended_lock_held(TaskGroup *self, PyObject *task, PyObject *error)
         STEP(wake_parent_lock_held(self, waiter, error == NULL ? task : NULL));
         Py_DECREF(waiter);
     }
+    drop_callbacks_lock_held(self);
     if (tag >= 0) {
         Py_DECREF(task);        // the set's
     }
@@ -2565,6 +2660,7 @@ create(PyObject *op, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames,
     PyObject *task;
     Py_BEGIN_CRITICAL_SECTION(op);
     task = create_lock_held(self, &call, background);
+    check_lock_held(self);
     Py_END_CRITICAL_SECTION();
     return task;
 }
@@ -2645,11 +2741,7 @@ finish_lock_held(TaskGroup *group)
     Py_CLEAR(group->done_future);
     Py_CLEAR(group->newest);
     // Tasks are left only if the exit itself was broken off: their ends are still to be seen.
-    if (group->tasks.used == 0) {
-        Py_CLEAR(group->done);
-        Py_CLEAR(group->wake);
-        TaskSet_clear(&group->tasks);
-    }
+    drop_callbacks_lock_held(group);
 }
 
 /* Wait until the last task is done, or the parent is cancelled: the object to yield. */
@@ -2976,6 +3068,7 @@ Await_am_send(PyObject *op, PyObject *Py_UNUSED(value), PyObject **result)
     PySendResult rc;
     Py_BEGIN_CRITICAL_SECTION(((Await *)op)->group);
     rc = await_step_lock_held((Await *)op, NULL, result);
+    check_lock_held(((Await *)op)->group);
     Py_END_CRITICAL_SECTION();
     return rc;
 }
@@ -3037,6 +3130,7 @@ Await_throw(PyObject *op, PyObject *const *args, Py_ssize_t nargs)
     PySendResult rc;
     Py_BEGIN_CRITICAL_SECTION(((Await *)op)->group);
     rc = await_step_lock_held((Await *)op, thrown, &result);
+    check_lock_held(((Await *)op)->group);
     Py_END_CRITICAL_SECTION();
     Py_DECREF(thrown);
     return send_result(rc, result);
@@ -3357,6 +3451,7 @@ TaskGroup_cancel(PyObject *op, PyObject *Py_UNUSED(ignored))
     int rc;
     Py_BEGIN_CRITICAL_SECTION(op);
     rc = cancel_lock_held(GROUP(op));
+    check_lock_held(GROUP(op));
     Py_END_CRITICAL_SECTION();
     if (rc < 0) {
         return NULL;
@@ -3370,6 +3465,7 @@ TaskGroup__abort(PyObject *op, PyObject *Py_UNUSED(ignored))
     int rc;
     Py_BEGIN_CRITICAL_SECTION(op);
     rc = abort_lock_held(GROUP(op));
+    check_lock_held(GROUP(op));
     Py_END_CRITICAL_SECTION();
     if (rc < 0) {
         return NULL;
@@ -3383,6 +3479,7 @@ TaskGroup__on_task_done(PyObject *op, PyObject *task)
     int rc;
     Py_BEGIN_CRITICAL_SECTION(op);
     rc = task_done_lock_held(GROUP(op), task);
+    check_lock_held(GROUP(op));
     Py_END_CRITICAL_SECTION();
     if (rc < 0) {
         return NULL;
