@@ -4,6 +4,9 @@
 #   make test    build, and run every test
 #   make model   more random programs than make test has: EXAMPLES=... for each test, SEED=... to see them again
 #   make mutations  break the C in each of a list of ways, and see that a test notices (MUTATIONS=... for some)
+#   make faults  memory runs out at every allocation (make test: at some)
+#   make asan    every test under AddressSanitizer and UBSan, after a planted error that it has to find
+#   make coverage  every test, and the lines and branches of the C: fails if a line was missed
 #   make bench   measure, keep the results and print tables (QUICK=1: the main rows only, BENCH=... for bench.py)
 #   make pictures  redraw docs/performance.md from the results; make budget counts where a task's instructions go
 #   make leaks   a million rounds of what a group can go through, and of every test in a debug build
@@ -69,6 +72,17 @@ growth: $(VENV)/installed
 
 stress: $(VENV)/installed
 	$(BIN)/python tests/stress/runner.py $(STRESS)
+
+.PHONY: faults asan coverage
+faults: $(VENV)/installed
+	QUATTRO_FAULTS=0 $(BIN)/pytest tests/test_faults.py tests/test_hostile.py
+
+asan: $(VENV)/tools
+	tests/sanitized.sh $(BIN)/python $(TESTS)
+
+coverage: $(VENV)/tools
+	$(BIN)/python -m pip install --quiet --group coverage
+	tests/covered.sh $(BIN)/python $(TESTS)
 
 lint: $(VENV)/installed
 	$(BIN)/python -m pip install --quiet --group lint

@@ -54,7 +54,8 @@ async def fail(passes: int = 0) -> None:
 async def create_task() -> None:
     async with TaskGroup() as tg:
         for _ in range(3):
-            tg.create_task(noop(), name="named", context=contextvars.copy_context())
+            context = contextvars.copy_context()
+            tg.create_task(noop(), name="named", context=context)
         tg.create_task(coro=noop())
         tg.create_task(noop)
 
@@ -74,7 +75,8 @@ async def concurrency_limit() -> None:
         for _ in range(tg.concurrency_limit or 0):
             tg.create_task(settle(2))
             tg.create_task(noop)
-            tg.create_task(settle(1), name="named", context=contextvars.copy_context())
+            context = contextvars.copy_context()
+            tg.create_task(settle(1), name="named", context=context)
 
 
 @path(TaskGroup)
