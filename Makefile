@@ -31,7 +31,7 @@ TESTS ?=
 EXAMPLES ?= 2000
 SEED ?= $(shell date +%s)
 BENCH ?=
-BENCHER = $(VENV)-bench/bin/python
+BENCHER = PYTHONPATH=. $(VENV)-bench/bin/python
 
 .PHONY: run test lint bench pictures guard guard-record budget clean
 .PHONY: docs
@@ -94,15 +94,15 @@ lint: $(VENV)/installed
 	$(BIN)/basedpyright --pythonversion 3.15
 
 # QUICK=1 for the rows that have floors; otherwise the results are kept, for make pictures.
-bench: $(VENV)/installed $(BENCHER) build/namesake
-	PYTHONPATH=. $(BENCHER) benchmarks/bench.py $(if $(QUICK),--rows,--processes 3 --repeat 4 --json $(RESULTS)) $(BENCH)
+bench: $(VENV)/installed $(VENV)-bench/tools build/namesake
+	$(BENCHER) benchmarks/bench.py $(if $(QUICK),--rows,--processes 3 --repeat 4 --json $(RESULTS)) $(BENCH)
 
 RESULTS = benchmarks/results/$$($(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])').json
 
 # The pictures and tables of docs/performance.md, from the results.
-pictures: $(BENCHER) build/namesake
-	PYTHONPATH=. $(BENCHER) benchmarks/pictures.py
-	PYTHONPATH=. $(BENCHER) benchmarks/report.py
+pictures: $(VENV)/installed $(VENV)-bench/tools build/namesake
+	$(BENCHER) benchmarks/pictures.py
+	$(BENCHER) benchmarks/report.py
 
 budget: $(VENV)/installed
 	$(BIN)/python benchmarks/instructions.py budget
@@ -158,11 +158,11 @@ $(VENV)/dist: pyproject.toml $(VENV)/pip
 	touch $@
 
 # In an environment of its own: hypothesis, in that of the tests, warns about Trio.
-$(BENCHER): pyproject.toml | $(VENV)/installed
+$(VENV)-bench/tools: pyproject.toml
 	$(PYTHON) -m venv $(VENV)-bench
-	$@ -m pip install --quiet --upgrade pip
-	$@ -m pip install --quiet --group bench
-	touch -h $@
+	$(VENV)-bench/bin/python -m pip install --quiet --upgrade pip
+	$(VENV)-bench/bin/python -m pip install --quiet --group bench
+	touch $@
 
 # The pure-Python project of our name on the package index, which benchmarks/ loads under another one.
 build/namesake: | $(VENV)/tools
