@@ -99,7 +99,8 @@ def rows_table(tables: dict[str, Table]) -> Iterator[list[str]]:
                 for table in tables.values():
                     measured = table[loop][workload.name]
                     best, low, high = ratio(measured[name], measured[OURS])
-                    cells += [f"**{best:.2f}** ({low:.2f} to {high:.2f})"]
+                    mark = "**" if best >= (floor(loop, workload.name, name) or 0) else ""
+                    cells += [f"{mark}{best:.2f}{mark} ({low:.2f} to {high:.2f})"]
                 yield cells
 
 

@@ -333,7 +333,7 @@ async def test_debug_mode_knows_where_a_task_was_created() -> None:
 @pytest.mark.loops("asyncio")
 @pytest.mark.parametrize("limit", [None, 1])
 async def test_the_loop_keeps_its_shape(limit: int | None) -> None:
-    """Nobody makes a dict of the loop's attributes: the interpreter would stop specialising asyncio's own code for it."""
+    """Nobody makes a dict of the loop's attributes: asyncio's own code would no longer be specialised for it."""
     async with TaskGroup(concurrency_limit=limit) as tg:
         tg.create_task(noop())
         tg.create_task(noop())
