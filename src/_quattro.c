@@ -1561,10 +1561,13 @@ newest_has_started_lock_held(TaskGroup *self)
     return started;
 }
 
-/* Is this code run by the loop itself, and not within a task's step?  -1 on error. */
+/* Is this code run by the loop itself, and not within a task's step or by another thread?  -1 on error. */
 static int
 no_task_is_running(TaskGroup *self)
 {
+    if (PyThread_get_thread_ident() != self->thread) {
+        return 0;
+    }
     PyObject *current = call_in_module(self->state->tasks_dict, self->state->str_current_task, self->loop);
     int rc = current == NULL ? -1 : current == Py_None;
     Py_XDECREF(current);

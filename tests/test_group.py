@@ -548,3 +548,71 @@ def test_version_and_exports() -> None:
     """The package exports two names and has a version."""
     assert quattro.__all__ == ["TaskGroup", "TaskGroupStatistics"]
     assert quattro.__version__.count(".") == 2
+
+
+@pytest.mark.loops("asyncio")
+async def test_parent_goes_on_within_the_last_done_callback() -> None:
+    """With nothing else to do, two passes: the task's step; its done callback and the parent's step."""
+    selector = asyncio.get_running_loop()._selector  # type: ignore[attr-defined]
+    select, passes = selector.select, []
+    selector.select = lambda timeout: passes.append(timeout) or select(timeout)
+    try:
+        async with TaskGroup() as tg:
+            tg.create_task(noop())
+    finally:
+        selector.select = select
+    assert len(passes) == 2
+
+
+@pytest.mark.loops("uvloop")
+@pytest.mark.parametrize("known", [False, True])
+async def test_parent_goes_on_within_the_last_done_callback_of_uvloop(known: bool) -> None:
+    """uvloop passes twice as well, if nobody else knows the task; whoever does may have given it done callbacks."""
+    loop, passes, tasks = asyncio.get_running_loop(), [], []
+
+    def count() -> None:
+        passes.append(None)
+        if len(passes) < 9:
+            loop.call_soon(count)
+
+    async with TaskGroup() as tg:
+        task = tg.create_task(noop())
+        if known:
+            tasks.append(task)
+        del task
+        loop.call_soon(count)
+    seen = len(passes)
+    await settle()
+    assert seen == (2 if known else 1)
+
+
+@pytest.mark.parametrize("limit", [None, 1])
+async def test_callbacks_that_a_task_gives_itself_run_before_the_parent_goes_on(limit: int | None) -> None:
+    """Also while the parent waits already, and when nobody else knows the task."""
+    seen: list[str] = []
+
+    async def child() -> None:
+        await asyncio.sleep(0)
+        asyncio.current_task().add_done_callback(lambda _: seen.append("callback"))  # type: ignore[union-attr]
+
+    async with TaskGroup(concurrency_limit=limit) as tg:
+        tg.create_task(child())
+        tg.create_task(child())
+    seen.append("parent")
+    assert seen == ["callback", "callback", "parent"]
+
+
+@pytest.mark.loops("asyncio")
+async def test_what_is_ready_runs_before_the_parent_goes_on() -> None:
+    """On asyncio's own loop the parent overtakes nothing, as if it had been woken through the loop."""
+    loop, seen = asyncio.get_running_loop(), []
+
+    async def outsider() -> None:
+        loop.call_soon(seen.append, "ready")
+
+    async with TaskGroup() as tg:
+        tg.create_task(noop())
+        task = loop.create_task(outsider())
+    seen.append("parent")
+    await task
+    assert seen == ["ready", "parent"]
