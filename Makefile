@@ -1,30 +1,37 @@
 # The commands of this project. PYTHON chooses the interpreter; each has a virtual environment of its own.
 #
-#   make run     build, and check the links of a site (URL=... for another than the one that it serves itself)
-#   make test    build, and run every test
-#   make model   more random programs than make test has: EXAMPLES=... for each test, SEED=... to see them again
-#   make mutations  break the C in each of a list of ways, and see that a test notices (MUTATIONS=... for some)
-#   make faults  memory runs out at every allocation (make test: at some)
-#   make asan    every test under AddressSanitizer and UBSan, after a planted error that it has to find
-#   make coverage  every test, and the lines and branches of the C: fails if a line was missed
-#   make bench   measure, keep the results and print tables (QUICK=1: the main rows only, BENCH=... for bench.py)
-#   make pictures  redraw docs/performance.md from the results; make budget counts where a task's instructions go
-#   make leaks   a million rounds of what a group can go through, and of every test in a debug build
-#   make soak    ten million tasks through groups of every kind, and the extremes; make growth counts instructions (valgrind)
-#   make stress  threads and interpreters, each scenario in a process of its own (STRESS=... for tests/stress/runner.py)
-#   make bench   measure, and print tables (BENCH=... for benchmarks/bench.py)
-#   make guard   fail if a task costs more instructions than recorded (needs valgrind; Python 3.14); make guard-record
-#   make docs    build the pages into docs/_build/html
-#   make namesake  run the tests of the pure-Python package of the same name (its sdist, from the index) on ours
-#   make lint    ruff, mypy, pyright (basedpyright) and codespell
-#   make dist    build the sdist and this interpreter's wheel, for Linux, into dist/
-#   make dist-test  and test them: the sdist's tests on the installed wheel (TESTS=... as for test)
-#   make clean   remove what was built
+#   make run         build, and check the links of a site (URL=... for another than the one that it serves itself)
+#   make test        build, and run every test (TESTS=... for pytest's arguments)
+#
+# Longer runs of what make test has a short one of:
+#   make model       random programs: EXAMPLES=... for each test, SEED=... to see them again
+#   make leaks       a million rounds of what a group can go through, and of every test in a debug build
+#   make faults      memory runs out at every allocation
+#   make soak        ten million tasks through groups of every kind, and the extremes; make growth counts instructions
+#   make stress      threads and interpreters, each scenario in a process of its own (STRESS=... for its runner)
+#   make namesake    the tests of the pure-Python package of the same name (its sdist, from the index) on ours
+#
+# Every test once more, with the C built for it:
+#   make invariants  the group's state is checked after each transition (QUATTRO_DEBUG=1)
+#   make asan        under AddressSanitizer and UBSan, after a planted error that has to be found
+#   make coverage    the lines and branches of the C that are reached: fails if a line was missed
+#   make mutations   break the C in each of a list of ways, and see that a test notices (MUTATIONS=... for some)
+#
+#   make bench       measure, keep the results and print tables (QUICK=1: only the rows with floors; BENCH=...)
+#   make pictures    redraw docs/performance.md from the results; make budget counts where a task's instructions go
+#   make guard       fail if a task costs more instructions than recorded (valgrind; Python 3.14); make guard-record
+#   make docs        build the pages into docs/_build/html
+#   make lint        ruff, mypy, basedpyright and codespell
+#   make dist        build the sdist and this interpreter's wheel, for Linux, into dist/
+#   make dist-test   and test them: the sdist's tests on the installed wheel (TESTS=... as for test)
+#   make clean       remove what was built
 
 PYTHON ?= python3
+SUFFIX := $(shell $(PYTHON) -c 'import sysconfig; print(sysconfig.get_config_var("EXT_SUFFIX"))')
 TAG := $(shell $(PYTHON) -c 'import sys, sysconfig; print(sys.implementation.cache_tag + sysconfig.get_config_var("ABIFLAGS"))')
 VENV ?= .venv/$(TAG)
 BIN := $(VENV)/bin
+INSTALLED := $(VENV)/installed$(if $(QUATTRO_DEBUG),-debug)
 STAGE := build/dist/$(TAG)
 SOURCES := $(wildcard src/*.c src/*.h quattro/*.py quattro/*.pyi) setup.py pyproject.toml
 TESTS ?=
@@ -33,48 +40,47 @@ SEED ?= $(shell date +%s)
 BENCH ?=
 BENCHER = PYTHONPATH=. $(VENV)-bench/bin/python
 
-.PHONY: run test lint bench pictures guard guard-record budget clean
-.PHONY: docs
-.PHONY: dist dist-test
-.PHONY: model leaks mutations
+.PHONY: run test model invariants leaks faults asan coverage mutations soak growth stress namesake
+.PHONY: lint docs dist dist-test bench pictures budget guard guard-record clean
 
-run: $(VENV)/installed
+run: $(INSTALLED)
 # The site that it serves itself has broken links, which is status 1 and no failure of this target.
 	$(BIN)/python examples/linkcheck.py $(URL) || [ $$? -eq 1 -a -z "$(URL)" ]
 
-test: $(VENV)/installed
+test: $(INSTALLED)
 	$(BIN)/pytest $(TESTS)
 
-model: $(VENV)/installed
+model: $(INSTALLED)
 	QUATTRO_MODEL_EXAMPLES=$(EXAMPLES) $(BIN)/pytest tests/test_model.py --hypothesis-seed=$(SEED) --durations=4
 
-leaks: $(VENV)/installed
+invariants:
+	$(MAKE) test QUATTRO_DEBUG=1
+
+leaks: $(INSTALLED)
 	QUATTRO_LEAK_ROUNDS=10000 $(BIN)/pytest tests/test_leaks.py
 	$(BIN)/python tests/refleaks.py
 
-.PHONY: namesake
-NAMESAKE := build/namesake/quattro-26.1.0.tar.gz
+NAMESAKE := build/namesake-sdist/quattro-26.1.0.tar.gz
 
-namesake: $(VENV)/installed $(NAMESAKE)
+namesake: $(INSTALLED) $(NAMESAKE)
 	$(BIN)/python tests/namesake.py $(NAMESAKE)
 
 $(NAMESAKE): | $(VENV)/tools
 	$(BIN)/python -m pip download --quiet --no-deps --no-binary quattro --dest $(@D) quattro==26.1.0
-mutations: $(VENV)/installed
+
+mutations: $(INSTALLED)
 	$(BIN)/python tests/mutations.py $(MUTATIONS)
 
-.PHONY: soak growth stress
-soak: $(VENV)/installed
+soak: $(INSTALLED)
 	$(BIN)/python tests/soak.py $(SOAK)
 
-growth: $(VENV)/installed
+growth: $(INSTALLED)
 	$(BIN)/python tests/soak.py growth $(SOAK)
 
-stress: $(VENV)/installed
+stress: $(INSTALLED)
 	$(BIN)/python tests/stress/runner.py $(STRESS)
 
-.PHONY: faults asan coverage
-faults: $(VENV)/installed
+faults: $(INSTALLED)
 	QUATTRO_FAULTS=0 $(BIN)/pytest tests/test_faults.py tests/test_hostile.py
 
 asan: $(VENV)/tools
@@ -84,7 +90,7 @@ coverage: $(VENV)/tools
 	$(BIN)/python -m pip install --quiet --group coverage
 	tests/covered.sh $(BIN)/python $(TESTS)
 
-lint: $(VENV)/installed
+lint: $(INSTALLED)
 	$(BIN)/python -m pip install --quiet --group lint
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -94,23 +100,23 @@ lint: $(VENV)/installed
 	$(BIN)/basedpyright --pythonversion 3.15
 
 # QUICK=1 for the rows that have floors; otherwise the results are kept, for make pictures.
-bench: $(VENV)/installed $(VENV)-bench/tools build/namesake
+bench: $(INSTALLED) $(VENV)-bench/tools build/namesake
 	$(BENCHER) benchmarks/bench.py $(if $(QUICK),--rows,--processes 3 --repeat 4 --json $(RESULTS)) $(BENCH)
 
 RESULTS = benchmarks/results/$$($(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])').json
 
 # The pictures and tables of docs/performance.md, from the results.
-pictures: $(VENV)/installed $(VENV)-bench/tools build/namesake
+pictures: $(INSTALLED) $(VENV)-bench/tools build/namesake
 	$(BENCHER) benchmarks/pictures.py
 	$(BENCHER) benchmarks/report.py
 
-budget: $(VENV)/installed
+budget: $(INSTALLED)
 	$(BIN)/python benchmarks/instructions.py budget
 
-guard: $(VENV)/installed
+guard: $(INSTALLED)
 	$(BIN)/python benchmarks/instructions.py check
 
-guard-record: $(VENV)/installed
+guard-record: $(INSTALLED)
 	$(BIN)/python benchmarks/instructions.py record
 
 # The wheel is built from the sdist; auditwheel says on which Linuxes it runs, and tags it so.
@@ -132,7 +138,7 @@ dist-test: dist
 	cd $(STAGE)/sdist && ../venv/bin/pytest $(TESTS)
 	$(STAGE)/venv/bin/python $(STAGE)/sdist/benchmarks/imports.py --processes 10
 
-docs: $(VENV)/installed
+docs: $(INSTALLED)
 	$(BIN)/python -m pip install --quiet --group docs
 	$(BIN)/python -m sphinx -n -W --keep-going -q -b html docs docs/_build/html
 
@@ -140,7 +146,8 @@ clean:
 	rm -rf .venv build dist docs/_build *.egg-info quattro/*.so
 
 # In place, so that a Python that is started here finds what was built; every compiler warning is an error.
-$(VENV)/installed: $(VENV)/tools $(SOURCES)
+$(INSTALLED): $(VENV)/tools $(SOURCES)
+	rm -f quattro/_quattro$(SUFFIX) $(VENV)/installed $(VENV)/installed-debug
 	QUATTRO_WERROR=1 $(BIN)/python -m pip install --quiet --no-build-isolation --no-deps --editable .
 	touch $@
 
