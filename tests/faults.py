@@ -39,6 +39,7 @@ Path = Callable[[], Awaitable[None]]
 Position = tuple[str, Callable[[], None]]
 OURS: tuple[type, ...] = ()
 NUMBERS = list(range(20_000))
+DEBUG = hasattr(sys, "gettotalrefcount")
 MANY = 1_000_000 if sys.version_info >= (3, 14) else 20  # before, CPython itself may unwind for ever without memory
 COUNT = getattr(sys, "gettotalrefcount", sys.getallocatedblocks)
 
@@ -281,6 +282,7 @@ class Run:
 
     def report(self, loop: Any, context: dict[str, Any]) -> None:
         """The loop's exception handler."""
+        MEMORY.restore()
         error, message = context.get("exception"), context["message"]
         if isinstance(error, MemoryError):
             self.failed_callbacks += "Exception in callback" in message
@@ -401,7 +403,8 @@ def calls(stride: int) -> Iterator[Position]:
         calls = MEMORY.calls
         for first in range(0, len(NUMBERS) - MEMORY.left, stride or 1):
             yield f"call {call}, allocation {first}", functools.partial(MEMORY.in_call, call, first, first + 1)
-            yield f"call {call}, from {first} on", functools.partial(MEMORY.in_call, call, first, first + MANY)
+            if not DEBUG:  # which asserts that it can unwind
+                yield f"call {call}, from {first} on", functools.partial(MEMORY.in_call, call, first, first + MANY)
         call += max(1, calls // 80)  # of very many
 
 
@@ -427,6 +430,8 @@ def main(mode: str, stride: str, *names: str) -> int:
         leaks.TaskGroup = asyncio.TaskGroup  # type: ignore[misc,assignment]
     bad = 0
     for name in names or leaks.PATHS:
+        if DEBUG and name == "python_task":
+            continue  # CPython's own assertions fail when memory runs out in asyncio's Task in Python
         path = leaks.PATHS[name]
         print(name, end=": ")
         if mode == "calls":

@@ -1,0 +1,125 @@
+"""Rules of our own C that no compiler checks; each is shown to fail on a copy that breaks it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+SOURCE = Path(__file__).parents[1] / "src"
+Rule = Callable[[str], Iterator[str]]
+
+
+def functions(text: str) -> dict[str, str]:
+    """The bodies of functions by name, in PEP 7's layout: name and braces begin a line."""
+    found = re.finditer(r"^(\w+)\([^;{]*?\)\n\{\n(.*?)^\}", text, re.M | re.S)
+    return {match[1]: match[2] for match in found}
+
+
+def without_comments(text: str) -> str:
+    return re.sub(r"/\*.*?\*/|//[^\n]*", "", text, flags=re.S)
+
+
+def traverse_visits_the_type(text: str) -> Iterator[str]:
+    """A heap type's instances own a reference to it, which the collector has to see."""
+    for name, body in functions(text).items():
+        if name.endswith("_traverse") and name != "module_traverse" and "Py_VISIT(Py_TYPE(op));" not in body:
+            yield name
+
+
+def dealloc_untracks_first(text: str) -> Iterator[str]:
+    """Nothing may run a collection over half an object: after the finalizer, untracking comes before anything else."""
+    for name, body in functions(text).items():
+        if name.endswith("_dealloc"):
+            untrack = body.find("PyObject_GC_UnTrack(op);")
+            # Only taking the type and the finalizer, which needs a tracked object, come before.
+            before = body[: max(untrack, 0)]
+            if untrack < 0 or re.search(r"\bPy_X?(CLEAR|DECREF)\(|_clear\(|tp_free|PyMem_Free", before):
+                yield name
+
+
+def dealloc_drops_the_type(text: str) -> Iterator[str]:
+    """Each instance gives its reference to the type back, after its memory."""
+    for name, body in functions(text).items():
+        if name.endswith("_dealloc") and not re.search(r"type->tp_free\(op\);\s*Py_DECREF\(type\);\s*\Z", body):
+            yield name
+
+
+def versions_in_compat_only(text: str) -> Iterator[str]:
+    """compat.h alone knows versions."""
+    yield from re.findall(r"\bPY_(?:VERSION_HEX|M\w+_VERSION)\b", text)
+
+
+def no_way_out_of_a_section(text: str) -> Iterator[str]:
+    """A critical section is left at its end, or the lock stays."""
+    for name, body in functions(text).items():
+        for section in re.findall(r"Py_BEGIN_CRITICAL_SECTION\(.*?Py_END_CRITICAL_SECTION\(\)", body, re.S):
+            if re.search(r"\b(return|goto)\b|\bPy_RETURN_\w+", section):
+                yield name
+        if body.count("Py_BEGIN_CRITICAL_SECTION") != body.count("Py_END_CRITICAL_SECTION"):
+            yield name
+
+
+def lock_held_is_called_with_the_lock(text: str) -> Iterator[str]:
+    """..._lock_held() is called by another such function, or within a critical section."""
+    for name, body in functions(text).items():
+        if name.endswith("_lock_held"):
+            continue
+        outside = re.sub(r"Py_BEGIN_CRITICAL_SECTION\(.*?Py_END_CRITICAL_SECTION\(\)", "", body, flags=re.S)
+        for called in re.findall(r"\b\w+_lock_held(?=\()", outside):
+            yield f"{name} calls {called}"
+
+
+def no_static_state(text: str) -> Iterator[str]:
+    """What interpreters would share is constant, or one of CPython's tables."""
+    tables = "PyMethodDef|PyGetSetDef|PyType_Slot|PyType_Spec|PyModuleDef_Slot|struct PyModuleDef|PyStructSequence_\\w+"
+    for line in re.findall(r"^\s*static [^(){}]*?(?:=|;)", text, re.M):
+        if not re.search(rf"\bconst\b|static (?:{tables})\b", line):
+            yield line.strip()
+
+
+# What each rule looks for, and a change to the source that breaks it.
+RULES: dict[Rule, tuple[str, str]] = {
+    traverse_visits_the_type: ("Py_VISIT(Py_TYPE(op));", ""),
+    dealloc_untracks_first: ("    PyObject_GC_UnTrack(op);\n    Await_clear(op);\n", "    Await_clear(op);\n"),
+    dealloc_drops_the_type: ("type->tp_free(op);\n    Py_DECREF(type);", "type->tp_free(op);"),
+    versions_in_compat_only: ("#include <stddef.h>", "#if PY_VERSION_HEX > 0x030c0000\n#endif\n#include <stddef.h>"),
+    no_way_out_of_a_section: ("    rc = cancel_lock_held(GROUP(op));\n", "    return NULL;\n"),
+    lock_held_is_called_with_the_lock: (
+        "    Py_BEGIN_CRITICAL_SECTION(op);\n    rc = cancel_lock_held(GROUP(op));\n",
+        "    rc = cancel_lock_held(GROUP(op));\n",
+    ),
+    no_static_state: ("static PyStructSequence_Field", "static int counter;\nstatic PyStructSequence_Field"),
+}
+
+
+def name_of(rule: object) -> str | None:
+    return getattr(rule, "__name__", None)
+
+
+@pytest.fixture(scope="module")
+def text() -> str:
+    if not SOURCE.exists():
+        pytest.skip("the source of the extension is not here")
+    return without_comments((SOURCE / "_quattro.c").read_text())
+
+
+@pytest.mark.parametrize("rule", RULES, ids=name_of)
+def test_rule(rule: Rule, text: str) -> None:
+    """Our C keeps the rule."""
+    assert list(rule(text)) == []
+
+
+@pytest.mark.parametrize("rule", RULES, ids=name_of)
+def test_rule_finds_what_breaks_it(rule: Rule, text: str) -> None:
+    """The rule would be seen to be broken."""
+    old, new = RULES[rule]
+    assert old in text and list(rule(text.replace(old, new, 1))) != []
+
+
+def test_all_functions_are_seen(text: str) -> None:
+    """The rules look at every function that ends in a brace of its own at the beginning of a line."""
+    code = re.sub(r'"(?:\\.|[^"\\])*"', '""', text)
+    assert len(functions(text)) == len(re.findall(r"^\{\n", code, re.M)) > 100
