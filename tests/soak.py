@@ -3,7 +3,7 @@
 Run as a script it prints a report, and ends with a status that is not 0 if anything is wrong:
 
     python soak.py                   ten million tasks in one process, in slices; then the extremes
-    python soak.py memory            without the extremes
+    python soak.py memory            without the extremes; `python soak.py extremes` for these alone
     python soak.py growth            count the machine instructions of each path at three sizes, under valgrind
     python soak.py growth abort      of one path
 
@@ -602,7 +602,7 @@ def growth(names: list[str]) -> list[str]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", nargs="?", choices=["all", "memory", "growth", "once"], default="all")
+    parser.add_argument("what", nargs="?", choices=["all", "memory", "extremes", "growth", "once"], default="all")
     parser.add_argument("paths", nargs="*")
     parser.add_argument("--tasks", type=int, default=10_000_000)
     parser.add_argument("--slices", type=int, default=100)
@@ -615,8 +615,8 @@ def main() -> None:
             raise SystemExit("valgrind, which counts the instructions, is not installed")
         wrong = growth(options.paths)
     else:
-        wrong = soak(options.tasks, options.slices)
-        if options.what == "all":
+        wrong = soak(options.tasks, options.slices) if options.what != "extremes" else []
+        if options.what != "memory":
             run_extremes()
     raise SystemExit("\n".join(wrong) or 0)
 
