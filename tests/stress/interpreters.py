@@ -103,13 +103,13 @@ os.environ["PYTHONPATH"] = str(Path(__file__).parents[2])
 count = common.rounds(1_000)
 if run(STOCK, 3, 1)[1] > 2**20:
     count = min(count, 100)  # CPython 3.13.0 leaves six megabytes behind each time: a thousand would fill the machine
-stock = run(STOCK, count, 1)
+stock = run(STOCK, max(count // 5, 10), 1)
 print(f"asyncio.TaskGroup: {stock[0]:.1f} blocks and {stock[1] / 1024:.1f} KiB an interpreter")
 if not common.OPTIONS.stock:
     ours = run(OURS, count, 1)
     print(f"quattro.TaskGroup: {ours[0]:.1f} blocks and {ours[1] / 1024:.1f} KiB an interpreter")
     for threads in (2, 8):
-        run(OURS, count // 4 + 1, threads)
+        run(OURS, count // 20 + 2, threads)
     # On a CPython that leaves nothing behind itself, an object of ours would show; on others, only a heap of them.
     assert ours[0] < stock[0] * 1.05 + 0.5, "an interpreter leaves more blocks behind than without"
     assert count < 100 or ours[1] < stock[1] * 1.05 + 2048, "an interpreter leaves more bytes behind than without"
