@@ -6,12 +6,17 @@ import asyncio
 import gc
 import inspect
 import os
+import signal
 import sys
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from helpers import LOOPS
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # A shell's background job ignores Ctrl-C, and so would the programs that tests interrupt.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 if hasattr(sys, "gettotalrefcount"):
     # aiohttp's multidict 7.2.1 in C crashes in debug builds of CPython, without quattro too.
