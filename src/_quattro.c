@@ -47,7 +47,10 @@
    callback runs, as asyncio does) and to the last one (its own callbacks run before the parent goes on).  Otherwise
    the turn itself is the Task's done callback, for a task that is cancelled before its first step runs nothing.
 
-   A callable is wrapped in a Turn as well, one that has no place in the queue and no slot (state CALL).
+   A callable is wrapped in a Turn as well, one that has no place in the queue and no slot (state CALL).  And the parent
+   waits at the exit on a turn of its own, QUEUED in no queue until the last task's end makes it RUNNING.  That end is
+   seen by a done callback, which steps the parent right there if it would be the next to run in any case (see
+   parent_may_step), one pass of the loop earlier than a future could.
 
    ORDER OF STARTS
 
