@@ -25,7 +25,6 @@ import asyncio
 import functools
 import gc
 import importlib.util
-import selectors
 import sys
 import types
 import warnings
@@ -34,6 +33,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
 import helpers
+from helpers import Idle, Selector
 
 Path = Callable[[], Awaitable[None]]
 Position = tuple[str, Callable[[], None]]
@@ -218,19 +218,6 @@ def import_watched() -> None:
     quattro.TaskGroup = TaskGroup  # type: ignore[misc]
     for name in ("noop", "settle", "forever", "fail"):
         setattr(helpers, name, restoring(getattr(helpers, name)))
-
-
-class Idle(BaseException):
-    """The loop has nothing to do."""
-
-
-class Selector(selectors.SelectSelector):
-    """Waits for nobody."""
-
-    def select(self, timeout: float | None = None) -> Any:
-        if timeout is None:
-            raise Idle
-        return super().select(timeout)
 
 
 class Loop(asyncio.SelectorEventLoop):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import selectors
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -101,3 +102,16 @@ class Log:
     def started(self) -> list[Any]:
         """The names of the jobs that have started, in order."""
         return [name for what, name in self.events if what == "start"]
+
+
+class Idle(BaseException):
+    """The loop has nothing to do."""
+
+
+class Selector(selectors.SelectSelector):
+    """Waits for nobody."""
+
+    def select(self, timeout: float | None = None) -> Any:
+        if timeout is None:
+            raise Idle
+        return super().select(timeout)
