@@ -110,8 +110,11 @@ TASK_METHODS = [
 
 
 def asked_by_asyncio() -> bool:
-    """Is the caller of a method asyncio's Python, and not the C?"""
-    return sys._getframe(2).f_globals.get("__name__") in ("asyncio.base_events", "asyncio.tasks")
+    """Is the caller of a method asyncio's Python, or its all_tasks() in C, and not our C?"""
+    frame = sys._getframe(2)
+    return (
+        frame.f_globals.get("__name__") in ("asyncio.base_events", "asyncio.tasks") or frame.f_code is outlive.__code__
+    )
 
 
 def spoilt(name: str, error: type[BaseException]) -> Any:
