@@ -31,6 +31,7 @@ LEFT_OUT = [
     "neighbour_servers",
     "portable_c",
     "soak",
+    "stress",
     "typing",
 ]
 FILES = Path("/proc/self/fd")
