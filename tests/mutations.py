@@ -148,12 +148,6 @@ MUTANTS = [
     Mutant("an unstarted coroutine is left open", "    if (started <= 0) {", "    if (0) {", "misuse"),
     Mutant("an unstarted coroutine is closed though it runs", "    if (started <= 0) {", "    if (1) {", "misuse"),
     Mutant("a newcomer overtakes the granted", " && self->starting == 0) {", ") {", "limit"),
-    Mutant(
-        "a newcomer overtakes the queue",
-        " && Link_is_empty(&self->queue) && self->starting",
-        " && self->starting",
-        "limit",
-    ),
     Mutant("the newest is not asked", "    int now = newest_has_started_lock_held(self);", "    int now = 1;", "limit"),
     Mutant(
         "the head is not started directly",
@@ -201,7 +195,7 @@ MUTANTS = [
         "        || self->background == 0)",
         "background",
     ),
-    Mutant("one may start while they stop", "(background && self->stopping)", "0", "background"),
+    Mutant("one may start while they stop", "    if (background && self->stopping) {", "    if (0) {", "background"),
     Mutant("they are cancelled though somebody did", "cancelling <= 0 && cancel_task", "cancel_task", "background"),
     # What others see, and their hooks.
     Mutant(
@@ -213,7 +207,6 @@ MUTANTS = [
     Mutant("the factory is ignored", "    else if (factory != Py_None) {", "    else if (0) {", "transparency"),
     Mutant("the Task class is ignored", "    else if (!c_task) {", "    else if (0) {", "transparency"),
     Mutant("swapped code is ignored", "stock->func_code != state->stock_code\n", "0\n", "transparency"),
-    Mutant("attributes of the function are ignored", "PyDict_GET_SIZE(stock->func_dict) > 0", "0", "transparency"),
     Mutant("a patched instance is ignored", "!PyMethod_Check(create_task) || ", "", "transparency"),
     Mutant("the method of another loop is ignored", "PyMethod_GET_SELF(create_task) != loop", "0", "transparency"),
     Mutant("a patched class is ignored", "function == state->stock_create_task;", "1;", "transparency"),
@@ -256,6 +249,8 @@ def run_tests(copy: Path, tests: str) -> str:
     for part in tests.split():
         name, _, keyword = part.partition(":")
         command = [sys.executable, "-X", "faulthandler", "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider"]
+        if name != "model":
+            command += ["-o", "faulthandler_timeout=60", "-o", "faulthandler_exit_on_timeout=true"]
         command += [f"tests/test_{name}.py", *(["-k", keyword] if keyword else [])]
         env = os.environ | {"PYTHONPATH": str(copy)}
         try:
@@ -266,7 +261,7 @@ def run_tests(copy: Path, tests: str) -> str:
             return f"a hang in {name}"
         if done.returncode in (1, 2):  # 2: not even imported
             failed = [line for line in done.stdout.splitlines() if line.startswith(("FAILED", "ERROR"))]
-            return failed[0].split(" - ")[0] if failed else done.stdout.strip().splitlines()[-1]
+            return failed[0].split(" - ")[0] if failed else f"a hang in {name}"
         if done.returncode < 0:
             return f"a crash ({done.returncode}) in {name}"
         if done.returncode > 0:
@@ -274,11 +269,11 @@ def run_tests(copy: Path, tests: str) -> str:
     return ""
 
 
-def build(copy: Path, source: str) -> None:
+def build(copy: Path, source: str) -> bool:
     (copy / SOURCE).write_text(source)
     env = os.environ | {"CFLAGS": os.environ.get("CFLAGS", "") + " -O0 -Wno-error"}
     command = [sys.executable, "setup.py", "-q", "build_ext", "--inplace", "--build-temp", str(copy / "build")]
-    subprocess.run(command, cwd=copy, env=env, check=True, capture_output=True)
+    return subprocess.run(command, cwd=copy, env=env, capture_output=True, check=False).returncode == 0
 
 
 def main(words: list[str]) -> int:
@@ -288,7 +283,8 @@ def main(words: list[str]) -> int:
     with tempfile.TemporaryDirectory() as scratch:
         copy = Path(scratch) / "copy"
         shutil.copytree(ROOT, copy, ignore=shutil.ignore_patterns(".*", "build", "*.so", "*.egg-info", "__pycache__"))
-        build(copy, source)
+        if not build(copy, source):
+            raise SystemExit("it does not build")
         for tests in sorted({part for mutant in chosen for part in mutant.tests.split()}):
             if noticed := run_tests(copy, tests):
                 print(f"without any mutation: {noticed}")
@@ -296,8 +292,9 @@ def main(words: list[str]) -> int:
         for mutant in chosen:
             if source.count(mutant.old) != mutant.times:
                 outcome, noticed = "NO LONGER APPLIES", f"found {source.count(mutant.old)} times"
+            elif not build(copy, source.replace(mutant.old, mutant.new)):
+                outcome, noticed = "DOES NOT BUILD", ""
             else:
-                build(copy, source.replace(mutant.old, mutant.new))
                 noticed = run_tests(copy, mutant.tests)
                 outcome = "caught" if noticed else "SURVIVED"
             bad += outcome != "caught"

@@ -206,6 +206,7 @@ async def test_cancelled_between_grant_and_first_step() -> None:
     log = Log()
     release = asyncio.Event()
     tasks: list[asyncio.Task[Any]] = []
+    counts: list[Any] = []
 
     async def first() -> None:
         await release.wait()
@@ -213,7 +214,12 @@ async def test_cancelled_between_grant_and_first_step() -> None:
     async def second() -> None:
         log.events.append(("start", "second"))
         # The slot of this one is granted when it ends, to tasks[2]; the callback runs before that moves.
-        asyncio.get_running_loop().call_soon(tasks[2].cancel)
+        asyncio.get_running_loop().call_soon(cancel_third)
+
+    def cancel_third() -> None:
+        counts.append(tg.statistics()[:2])
+        tasks[2].cancel()
+        counts.append(tg.statistics()[:2])
 
     async with TaskGroup(concurrency_limit=1) as tg:
         tasks += [tg.create_task(first()), tg.create_task(second()), tg.create_task(log.job("third"))]
@@ -222,6 +228,7 @@ async def test_cancelled_between_grant_and_first_step() -> None:
         release.set()
     assert log.started == ["second", "fourth"]
     assert tasks[3].result() == "fourth" and tasks[2].cancelled()
+    assert counts == [(1, 1), (1, 0)]  # granted to the third; then at once to the fourth
 
 
 async def test_slot_is_held_while_a_cancel_is_handled() -> None:

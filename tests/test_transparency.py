@@ -10,6 +10,7 @@ import subprocess
 import sys
 import textwrap
 import traceback
+import types
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -221,6 +222,56 @@ async def test_patched_instance(limit: int | None) -> None:
     assert len(seen) == 3
 
 
+@pytest.mark.loops("asyncio")
+async def test_stock_method_of_another_object() -> None:
+    """asyncio's own create_task(), but bound to a proxy of the loop, asks the proxy for the factory."""
+    loop = asyncio.get_running_loop()
+    seen: list[Any] = []
+
+    class Proxy:
+        def __getattr__(self, name: str) -> Any:
+            return getattr(loop, name)
+
+        def _task_factory(self, loop: Any, coro: Any, **kwargs: Any) -> asyncio.Task[Any]:
+            seen.append(coro)
+            return asyncio.Task(coro, loop=self._loop, **kwargs)
+
+        _loop = loop
+
+    loop.create_task = types.MethodType(asyncio.BaseEventLoop.create_task, Proxy())  # type: ignore[method-assign]
+    try:
+        async with TaskGroup(concurrency_limit=1) as tg:
+            for _ in range(3):
+                tg.create_task(noop())
+    finally:
+        del loop.create_task
+    assert len(seen) == 3
+
+
+@pytest.mark.loops("asyncio")
+async def test_copied_function() -> None:
+    """A copy of asyncio's create_task() that sees another module of tasks is not taken for the original."""
+    seen: list[Any] = []
+
+    def make_task(coro: Any, **kwargs: Any) -> asyncio.Task[Any]:
+        seen.append(coro)
+        return asyncio.Task(coro, **kwargs)
+
+    stock = asyncio.BaseEventLoop.create_task
+    tasks = types.SimpleNamespace(**{**vars(asyncio.tasks), "Task": make_task})
+    copy = types.FunctionType(stock.__code__, {**stock.__globals__, "tasks": tasks})
+    copy.__kwdefaults__ = stock.__kwdefaults__
+    loop_class = type(asyncio.get_running_loop())
+    loop_class.create_task = copy  # type: ignore[method-assign]
+    try:
+        async with TaskGroup(concurrency_limit=1) as tg:
+            for _ in range(3):
+                tg.create_task(noop())
+    finally:
+        del loop_class.create_task
+    assert len(seen) == 3
+
+
 async def test_patched_code() -> None:
     """A tool that swaps the code of asyncio's create_task() in place is seen, too."""
     function = asyncio.BaseEventLoop.create_task
@@ -248,18 +299,27 @@ async def test_patched_code() -> None:
     assert len(seen) == 1
 
 
-def test_patched_before_the_import() -> None:
+@pytest.mark.parametrize("how", ["a function", "code"])
+def test_patched_before_the_import(how: str) -> None:
     """A create_task() that was patched before quattro was imported is not taken for asyncio's own."""
     script = textwrap.dedent("""
-        import asyncio, functools
+        import asyncio, functools, sys
         seen = []
         original = asyncio.BaseEventLoop.create_task
-        @functools.wraps(original)
-        def create_task(self, coro, **kwargs):
-            seen.append(coro)
-            return original(self, coro, **kwargs)
-        asyncio.BaseEventLoop.create_task = create_task
+        if sys.argv[1] == "a function":
+            @functools.wraps(original)
+            def create_task(self, coro, **kwargs):
+                seen.append(coro)
+                return original(self, coro, **kwargs)
+            asyncio.BaseEventLoop.create_task = create_task
+        else:
+            def create_task(self, coro, **kwargs):
+                hook.append(coro)
+                return tasks.Task(coro, loop=self, **kwargs)
+            original.__globals__["hook"] = seen
+            original.__code__, original.__kwdefaults__ = create_task.__code__, None
         from quattro import TaskGroup
+
         async def main():
             async def noop(): pass
             async with TaskGroup() as tg:
@@ -267,7 +327,7 @@ def test_patched_before_the_import() -> None:
         asyncio.run(main())
         assert [coro.__name__ for coro in seen].count("noop") == 1, seen
     """)
-    subprocess.run([sys.executable, "-c", script], check=True)
+    subprocess.run([sys.executable, "-c", script, how], check=True)
 
 
 async def test_task_factory_sees_every_task() -> None:
