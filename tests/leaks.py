@@ -400,9 +400,9 @@ async def awaited_by_hand() -> None:
         await leaving
 
 
-@path(_quattro._Await, cyclic=True)
+@path(_quattro._Await)
 async def exit_by_hand() -> None:
-    """An exit that is thrown into while it waits; the group's done callback is still to come then."""
+    """An exit that is thrown into while it waits."""
     group = TaskGroup()
     await group.__aenter__()
     task = group.create_task(settle(3))
@@ -415,7 +415,7 @@ async def exit_by_hand() -> None:
     await settle(3)
 
 
-@path(_quattro._Await, cyclic=True)
+@path(_quattro._Await)
 async def broken_off() -> None:
     """The same for an exit that is closed while it waits."""
     group = TaskGroup(concurrency_limit=1)

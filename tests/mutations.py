@@ -76,7 +76,7 @@ MUTANTS = [
     Mutant("no visit of the group", "    Py_VISIT(self->group);\n", "", "leaks:collector", times=2),
     Mutant("no visit of the type", "    Py_VISIT(Py_TYPE(op));\n", "", "leaks:collector", times=3),
     Mutant("the parent is kept", "    Py_CLEAR(group->parent);\n", "", "group:held"),
-    Mutant("the done callback is kept", "        Py_CLEAR(group->done);\n", "", "leaks"),
+    Mutant("the done callback is kept", "        Py_CLEAR(self->done);\n", "", "leaks"),
     # The parent's cancellation.
     Mutant("forget an uncancel", "if (!group->parent_cancel_requested) {", "if (1) {", "group"),
     Mutant("cancel twice", "            *entry |= MARK;\n", "", "group:abort background"),
@@ -126,11 +126,10 @@ MUTANTS = [
         "limit",
     ),
     Mutant(
-        "lose the slot of one cancelled unstarted",
+        "lend a slot to one cancelled unstarted",
         "            turn->slot = 0;\n            self->slots--;\n",
         "",
-        "limit misuse model",
-        before=(3, 12),
+        "limit",
     ),
     Mutant("a slot too many", "self->slots < self->limit && Link", "self->slots <= self->limit && Link", "limit"),
     Mutant(

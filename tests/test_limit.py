@@ -231,6 +231,27 @@ async def test_cancelled_between_grant_and_first_step() -> None:
     assert counts == [(1, 1), (1, 0)]  # granted to the third; then at once to the fourth
 
 
+async def test_cancelled_before_it_was_in_its_place() -> None:
+    """A slot is not lent to a queued task that was cancelled before its first step, not even for a pass of the loop."""
+    log = Log()
+    release = asyncio.Event()
+    counts: list[Any] = []
+
+    async def first() -> None:
+        await release.wait()
+        asyncio.get_running_loop().call_soon(lambda: counts.append(tg.statistics()[:2]))
+
+    async with TaskGroup(concurrency_limit=1) as tg:
+        tg.create_task(settle(1))
+        tg.create_task(first())
+        await settle()
+        release.set()
+        tasks = [tg.create_task(log.job("second")), tg.create_task(log.job("third"))]
+        tasks[0].cancel()
+    assert tasks[0].cancelled() and log.started == ["third"]
+    assert counts == [(1, 0)]
+
+
 async def test_slot_is_held_while_a_cancel_is_handled() -> None:
     """A cancelled task gives its slot back when its coroutine has ended, not before."""
     log = Log()

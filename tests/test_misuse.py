@@ -535,6 +535,27 @@ async def test_task_whose_methods_raise(monkeypatch: pytest.MonkeyPatch) -> None
     assert all(task.cancelling() == 1 and task.cancelled() for task in tasks)
 
 
+@pytest.mark.loops("asyncio", "uvloop")
+@pytest.mark.parametrize("passes", [0, 3])
+async def test_queued_task_that_refuses_its_cancel(passes: int) -> None:
+    """On an abort a queued Task whose cancel() does nothing runs no line all the same, and the group ends."""
+
+    class Stubborn(asyncio.Task[Any]):
+        def cancel(self, msg: Any = None) -> bool:
+            return False
+
+    loop = asyncio.get_running_loop()
+    log = Log()
+    async with TaskGroup(concurrency_limit=1) as tg:
+        tg.create_task(forever())
+        loop.set_task_factory(lambda loop, coro, **kwargs: Stubborn(coro, loop=loop, **kwargs))  # type: ignore[arg-type]
+        queued = tg.create_task(log.job("queued"))
+        loop.set_task_factory(None)
+        await settle(passes)
+        tg.cancel()
+    assert queued.cancelled() and log.started == []
+
+
 async def test_task_with_hostile_hash_and_eq() -> None:
     """__hash__ and __eq__ of a Task are never asked."""
 
