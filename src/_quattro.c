@@ -887,12 +887,13 @@ turn_end_lock_held(Turn *self, int failed)
         // Its Task still waits for us, so this is no step of it: run_turn() is being closed, by its finalizer or by
         // somebody who got hold of it.  The place in the queue stays, so that the Task gets its step, and with it the
         // error that a closed coroutine raises.
-        int quiet = self->quiet;
-        self->quiet = 0;
-        if (!quiet || TaskSet_tag(&self->group->tasks, self->task) < 0) {
-            return 0;
+        if (self->quiet && TaskSet_tag(&self->group->tasks, self->task) >= 0
+            && turn_add_to_task_lock_held(self, (PyObject *)self->task) < 0)
+        {
+            return -1;          // it is still quiet: its own end will tell
         }
-        return turn_add_to_task_lock_held(self, (PyObject *)self->task);
+        self->quiet = 0;
+        return 0;
     }
     turn_leave_queue_lock_held(self);
     turn_set_state_lock_held(self, TURN_ENDED);
