@@ -27,4 +27,4 @@ merge=()
 for earlier in "$all/$state"/*.json; do
     merge+=(--add-tracefile "$earlier")
 done
-"${report[@]}" "${merge[@]}" --txt - --txt-summary --html-details "$all/$state/index.html" --fail-under-line 100
+"$python" -m gcovr --root . "${merge[@]}" --txt - --txt-summary --html-details "$all/$state/index.html" --fail-under-line 100
