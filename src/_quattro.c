@@ -1776,10 +1776,11 @@ task_succeeded(quattro_state *state, PyObject *task)
 }
 
 /* The last task's done callback: may the parent step right here, one pass of the loop earlier than by way of the loop?
-   What it must not overtake is that task's other done callbacks.  On asyncio's loops, which keep what is ready in
-   _ready, it overtakes nothing: only if that is empty would it be the next to run in any case.  uvloop doesn't show
-   what is ready; but whatever is going to be called with the task holds a reference to it, so there are no such
-   callbacks if nobody does but the group and the handle that called us.  -1 on error. */
+   What it must not overtake is that task's other done callbacks.  On asyncio's loops, where call_soon() keeps what is
+   ready in _ready, it overtakes nothing: only if that is empty would it be the next to run in any case.  (qasync's has
+   a _ready that is always empty, and a call_soon() of its own.)  uvloop doesn't show what is ready; but whatever is
+   going to be called with the task holds a reference to it, so there are no such callbacks if nobody does but the group
+   and the handle that called us.  -1 on error. */
 static int
 parent_may_step(TaskGroup *self, PyObject *task)
 {
@@ -1789,8 +1790,17 @@ parent_may_step(TaskGroup *self, PyObject *task)
     quattro_state *state = self->state;
     int rc, debug;
     if (self->loop_is_asyncio) {
-        PyObject *ready;
-        rc = PyObject_GetOptionalAttr(self->loop, state->str__ready, &ready);
+        PyObject *ready, *call_soon;
+        rc = PyObject_GetOptionalAttr(self->loop, state->str_call_soon, &call_soon);
+        if (rc > 0) {
+            PyObject *function = PyMethod_Check(call_soon) ? PyMethod_GET_FUNCTION(call_soon) : NULL;
+            rc = function != NULL && PyFunction_Check(function)
+                 && PyFunction_GET_GLOBALS(function) == PyFunction_GET_GLOBALS(state->stock_create_task);
+            Py_DECREF(call_soon);
+        }
+        if (rc > 0) {
+            rc = PyObject_GetOptionalAttr(self->loop, state->str__ready, &ready);
+        }
         if (rc > 0) {
             rc = Py_IS_TYPE(ready, (PyTypeObject *)state->deque) && PyObject_Size(ready) == 0;
             Py_DECREF(ready);

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import collections
 import contextlib
 import gc
 import sys
@@ -620,3 +621,35 @@ async def test_what_is_ready_runs_before_the_parent_goes_on() -> None:
     seen.append("parent")
     await task
     assert seen == ["ready", "parent"]
+
+
+def test_parent_on_a_loop_that_keeps_what_is_ready_elsewhere() -> None:
+    """A loop with a call_soon() of its own, as qasync's, may leave _ready empty: the parent overtakes nothing there."""
+
+    class Elsewhere(asyncio.SelectorEventLoop):
+        def __init__(self) -> None:
+            super().__init__()
+            self.elsewhere: collections.deque[asyncio.Handle] = collections.deque()
+
+        def call_soon(self, callback: Any, *args: Any, context: Any = None) -> asyncio.Handle:
+            self.elsewhere.append(asyncio.Handle(callback, args, self, context))
+            return self.elsewhere[-1]
+
+        def _run_once(self) -> None:
+            while self.elsewhere and not self._stopping:  # type: ignore[attr-defined]
+                self.elsewhere.popleft()._run()
+
+    async def main() -> None:
+        async with TaskGroup() as tg:
+            task = tg.create_task(settle(2))
+            task.add_done_callback(lambda _: seen.append("callback"))
+        seen.append("parent")
+        await settle(2)
+
+    seen: list[str] = []
+    loop = Elsewhere()
+    try:
+        loop.run_until_complete(main())
+    finally:
+        loop.close()
+    assert seen == ["callback", "parent"]
