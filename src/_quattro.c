@@ -664,6 +664,7 @@ typedef struct Turn {
     unsigned blocking : 1;      // _asyncio_future_blocking
     unsigned slot : 1;          // holds one
     unsigned quiet : 1;         // the Task has no done callback of ours
+    unsigned exit : 1;          // what the parent waits on, or has waited on
 } Turn;
 
 typedef enum {
@@ -710,7 +711,7 @@ check_list(TaskGroup *self, const Link *head)
     for (const Link *link = head->next; link != head; link = link->next, count++) {
         const Turn *turn = TURN_OF(link);
         assert(link->next->prev == link && link->prev->next == link);
-        assert(Py_REFCNT(turn) > 0 && turn->group == self && turn != self->waiter);
+        assert(Py_REFCNT(turn) > 0 && turn->group == self && !turn->exit);
         if (head == &self->queue) {
             assert(turn->state == TURN_QUEUED && !turn->slot && turn->task != NULL);
         }
@@ -842,7 +843,7 @@ turn_release_lock_held(Turn *self)
 static int
 turn_wake_lock_held(Turn *self)
 {
-    if (self == self->group->waiter) {
+    if (self->exit) {
         return wake_parent_lock_held(self->group, self, NULL);
     }
     if (self->link.next == NULL) {
@@ -1138,7 +1139,7 @@ turn_cancel_lock_held(Turn *self, PyObject *message)
     if (self->state != TURN_QUEUED && self->state != TURN_GRANTED) {
         return 0;
     }
-    assert(self->state == TURN_QUEUED || self != self->group->waiter);
+    assert(self->state == TURN_QUEUED || !self->exit);
     Py_INCREF(self);
     turn_leave_queue_lock_held(self);
     turn_set_state_lock_held(self, TURN_CANCELLED);
@@ -2394,6 +2395,7 @@ error:
         if (kind == KIND_BACKGROUND) {
             self->background--;
         }
+        drop_callbacks_lock_held(self);     // finished meanwhile, for all that those calls could run
     }
 orphan:
     {
@@ -2767,7 +2769,7 @@ exit_wait(TaskGroup *group)
 {
     Turn *turn = Turn_new(group, NULL, TURN_QUEUED);
     if (turn != NULL) {
-        turn->blocking = 1;
+        turn->blocking = turn->exit = 1;
         Py_XSETREF(group->waiter, (Turn *)Py_NewRef(turn));
     }
     return (PyObject *)turn;

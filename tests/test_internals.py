@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from typing import Any
 
 import pytest
@@ -146,3 +147,56 @@ def test_private_flags() -> None:
     group = TaskGroup()
     group.cancel()
     assert group._cancel_on_enter and not group._entered  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("how", ["close", "cancel", "fail"])
+async def test_a_parent_whose_exit_is_broken_off_by_a_stranger_can_be_cancelled(how: str) -> None:
+    """close() or throw() from outside leaves its task waiting on a turn that the group knows no more; cancel() wakes it."""
+    exits: list[Any] = []
+    tasks: list[asyncio.Task[Any]] = []
+
+    async def main() -> None:
+        group = TaskGroup()
+        await group.__aenter__()
+        tasks.append(group.create_task(forever()))
+        exits.append(group.__aexit__(None, None, None))
+        await exits[0]
+
+    parent = asyncio.create_task(main())
+    await settle(3)
+    if how == "close":
+        exits[0].close()
+    elif how == "cancel":
+        exits[0].throw(asyncio.CancelledError())
+    else:
+        with pytest.raises(KeyError):
+            exits[0].throw(KeyError())
+    tasks[0].cancel()
+    await settle(3)
+    parent.cancel()
+    await settle(3)
+    assert parent.done()
+    assert parent.cancelled() or isinstance(parent.exception(), RuntimeError)
+
+
+@pytest.mark.loops("factory")
+async def test_a_group_that_is_left_under_a_task_that_joins_it() -> None:
+    """A Task class whose add_done_callback() leaves the group and fails: the group lets go of all that it held."""
+
+    class Leaving(asyncio.Task[Any]):
+        def add_done_callback(self, *args: Any, **kwargs: Any) -> None:
+            leaving: Any = group.__aexit__(None, None, None)
+            leaving.send(None)
+            leaving.close()
+            raise KeyError("leaving")
+
+    loop = asyncio.get_running_loop()
+    factory = loop.get_task_factory()
+    loop.set_task_factory(lambda loop, coro, **kw: Leaving(coro, loop=loop, **kw))
+    group = TaskGroup()
+    await group.__aenter__()
+    with pytest.raises(KeyError, match="leaving"):
+        group.create_task(noop())
+    loop.set_task_factory(factory)
+    assert not any(callable(held) and "_on_task_done" in repr(held) for held in gc.get_referents(group))
+    await settle(3)
