@@ -151,7 +151,7 @@ def test_private_flags() -> None:
 
 @pytest.mark.parametrize("how", ["close", "cancel", "fail"])
 async def test_a_parent_whose_exit_is_broken_off_by_a_stranger_can_be_cancelled(how: str) -> None:
-    """close() or throw() from outside leaves its task waiting on a turn that the group knows no more; cancel() wakes it."""
+    """close() or throw() from outside leaves its task on a turn that the group has forgotten; cancel() wakes it."""
     exits: list[Any] = []
     tasks: list[asyncio.Task[Any]] = []
 
