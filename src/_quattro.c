@@ -2375,14 +2375,24 @@ adopt_lock_held(TaskGroup *self, PyObject *task, PyObject *coro, int kind, Turn 
         goto error;
     }
     if (self->aborting) {
-        // An eager task may have aborted the group before it was in the set (CPython issue 155418).
+        // An eager task may have aborted the group before it was in the set (CPython issue 155418).  It is asked only
+        // once, so it is cancelled whatever it says.
         int done = call_is_true(task, state->str_done);
+        PyObject *exc = PyErr_GetRaisedException();
         int tag = TaskSet_tag(&self->tasks, task);
-        if (done == 0 && tag >= 0 && !(tag & MARK)) {
+        if (done <= 0 && tag >= 0 && !(tag & MARK)) {
             TaskSet_set_tag(&self->tasks, task, tag | MARK);
-            done = call_method(task, state->str_cancel);
+            if (call_method(task, state->str_cancel) < 0) {
+                done = -1;
+            }
         }
+        restore_first_error(exc, task);
         if (done < 0) {
+            // The group waits for it all the same; its slot is the caller's to give back.
+            tag = TaskSet_tag(&self->tasks, task);
+            if (tag >= 0 && kind == KIND_SLOT) {
+                TaskSet_set_tag(&self->tasks, task, (tag & MARK) | KIND_PLAIN);
+            }
             Py_DECREF(task);
             return NULL;
         }

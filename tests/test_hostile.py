@@ -330,3 +330,28 @@ def test_error_from_every_place(place: str, error: type[BaseException]) -> None:
         text=True,
     )
     assert done.returncode == 0 and "never awaited" not in done.stderr, done.stderr
+
+
+@pytest.mark.loops("asyncio")
+@pytest.mark.parametrize("limit", [None, 1, 2])
+@pytest.mark.parametrize("name", ["done", "cancel"])
+async def test_task_that_joins_an_aborted_group_and_raises(name: str, limit: int | None) -> None:
+    """A task made while its group is aborted is cancelled once, awaited, and has one slot, whatever it raises."""
+    loop = asyncio.get_running_loop()
+    make = task_class(**{name: spoilt(name, LookupError)})
+    made: list[asyncio.Task[Any]] = []
+
+    def factory(loop: Any, coro: Any, **kwargs: Any) -> asyncio.Task[Any]:
+        made.append(make(loop, coro, **kwargs))
+        tg._abort()
+        return made[0]
+
+    async with TaskGroup(concurrency_limit=limit) as tg:
+        tg.create_task(forever())
+        loop.set_task_factory(factory)
+        with pytest.raises(LookupError, match="hostile"):
+            tg.create_task(settle(3))
+        loop.set_task_factory(None)
+        assert made[0] in tg._tasks
+    assert made[0].cancelled() and asyncio.Task.cancelling(made[0]) == 1
+    assert tg.statistics() == (0, 0, 0, limit)
