@@ -1486,6 +1486,19 @@ get_done_future(TaskGroup *self)
     return self->done_future;
 }
 
+/* Have the loop call a turn's waker in a later pass, as that of a future. */
+static int
+call_waker_soon(TaskGroup *self, PyObject *waker, Turn *turn, PyObject *context)
+{
+    PyObject *loop = Py_NewRef(self->loop);
+    PyObject *args[] = {loop, waker, (PyObject *)turn, context};
+    PyObject *handle = PyObject_VectorcallMethod(self->state->str_call_soon, args, 3,
+                                                 context == NULL ? NULL : self->state->context_kwname);
+    Py_DECREF(loop);
+    Py_XDECREF(handle);
+    return handle == NULL ? -1 : 0;
+}
+
 /* Let the Tasks of the turns that are on the wake list now take their next step, each in its own context.  Turns that
    join the list meanwhile have a handle of their own coming. */
 static int
@@ -1517,7 +1530,8 @@ wake_lock_held(TaskGroup *self)
             restore_first_error(exc, waker);
         }
         else if (waker != NULL) {
-            rc = -1;
+            PyErr_Clear();          // somebody is in its context
+            rc = call_waker_soon(self, waker, turn, context);
         }
         Py_XDECREF(waker);
         Py_XDECREF(context);
@@ -1838,25 +1852,21 @@ wake_parent_lock_held(TaskGroup *self, Turn *waiter, PyObject *last)
     PyObject *waker = waiter->waker;
     PyObject *context = waiter->waker_context;
     waiter->waker = waiter->waker_context = NULL;
-    PyObject *result = NULL;
+    int rc = 0;
     if (waker != NULL && now > 0 && context != NULL && PyContext_Enter(context) == 0) {
-        result = PyObject_CallOneArg(waker, with);
+        PyObject *result = PyObject_CallOneArg(waker, with);
+        rc = result == NULL ? -1 : 0;
+        Py_XDECREF(result);
         PyObject *exc = PyErr_GetRaisedException();
         if (PyContext_Exit(context) < 0) {
-            Py_CLEAR(result);
+            rc = -1;
         }
         restore_first_error(exc, waker);
     }
     else if (waker != NULL) {
         PyErr_Clear();
-        PyObject *loop = Py_NewRef(self->loop);
-        PyObject *args[] = {loop, waker, (PyObject *)waiter, context};
-        result = PyObject_VectorcallMethod(self->state->str_call_soon, args, 3,
-                                           context == NULL ? NULL : self->state->context_kwname);
-        Py_DECREF(loop);
+        rc = call_waker_soon(self, waker, waiter, context);
     }
-    int rc = waker != NULL && result == NULL ? -1 : 0;
-    Py_XDECREF(result);
     Py_XDECREF(waker);
     Py_XDECREF(context);
     Py_DECREF(waiter);

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import textwrap
 from collections.abc import Callable
+from contextvars import copy_context
 from typing import Any
 
 import pytest
@@ -355,3 +356,28 @@ async def test_task_that_joins_an_aborted_group_and_raises(name: str, limit: int
         assert made[0] in tg._tasks
     assert made[0].cancelled() and asyncio.Task.cancelling(made[0]) == 1
     assert tg.statistics() == (0, 0, 0, limit)
+
+
+@pytest.mark.loops("asyncio", "debug", "factory")
+@pytest.mark.parametrize("end", ["granted", "cancelled"])
+async def test_queued_task_whose_context_somebody_is_in(end: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A queued task can't step while its context is entered, where its turn is made to come: it does so later."""
+    loop, call_soon, context = asyncio.get_running_loop(), asyncio.get_running_loop().call_soon, copy_context()
+    within: list[str] = []
+
+    def call_soon_within(callback: Any, *args: Any, **kwargs: Any) -> asyncio.Handle:
+        if getattr(callback, "__name__", "") != "_wake":
+            return call_soon(callback, *args, **kwargs)
+        within.append(end)
+        return call_soon(callback, context=context)
+
+    async with TaskGroup(concurrency_limit=1) as tg:
+        monkeypatch.setattr(loop, "call_soon", call_soon_within)
+        before = [tg.create_task(settle(2)) for _ in range(2)]
+        task = tg.create_task(noop(), context=context)
+        await settle(1)
+        if end == "cancelled":
+            task.cancel()
+        else:
+            before[1].cancel()
+    assert end in within and (task.cancelled() if end == "cancelled" else task.result() == 1)
