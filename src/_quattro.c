@@ -1417,8 +1417,8 @@ schedule_wake_lock_held(TaskGroup *self)
 }
 
 /* Move turns from the queue to the free slots, and to the wake list. */
-static int
-grant_lock_held(TaskGroup *self)
+static void
+fill_slots_lock_held(TaskGroup *self)
 {
     ASSERT_LOCKED(self);
     while (!self->aborting && self->slots < self->limit && !Link_is_empty(&self->queue)) {
@@ -1452,6 +1452,13 @@ grant_lock_held(TaskGroup *self)
         Py_XDECREF(task);
         Py_DECREF(turn);
     }
+}
+
+/* The same, and have those who are on the wake list woken. */
+static int
+grant_lock_held(TaskGroup *self)
+{
+    fill_slots_lock_held(self);
     return Link_is_empty(&self->wake_list) ? 0 : schedule_wake_lock_held(self);
 }
 
@@ -1615,16 +1622,8 @@ release_and_start_lock_held(TaskGroup *self)
         return now < 0 ? -1 : rc;
     }
     self->wake_scheduled = 1;       // as if a handle were coming: it is us
-    int rc = grant_lock_held(self);
+    fill_slots_lock_held(self);
     self->wake_scheduled = 0;
-    if (rc < 0) {
-        PyObject *exc = PyErr_GetRaisedException();
-        if (!Link_is_empty(&self->wake_list)) {
-            schedule_wake_lock_held(self);
-        }
-        restore_first_error(exc, (PyObject *)self);
-        return -1;
-    }
     return wake_lock_held(self);
 }
 
