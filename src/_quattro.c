@@ -3899,10 +3899,7 @@ static PyObject *
 coroutine_descriptor(PyObject *name)
 {
     PyObject *dict = PyType_GetDict(&PyCoro_Type);
-    PyObject *value = NULL;
-    if (dict != NULL && PyDict_GetItemRef(dict, name, &value) == 0) {
-        PyErr_SetObject(PyExc_AttributeError, name);
-    }
+    PyObject *value = dict == NULL ? NULL : PyObject_GetItem(dict, name);
     Py_XDECREF(dict);
     return value;
 }
@@ -3918,18 +3915,14 @@ find_stock_create_task(quattro_state *state)
     int rc = function == NULL ? -1 : 0;
     if (rc == 0 && PyFunction_Check(function) && PyFunction_GET_GLOBALS(function) == PyModule_GetDict(module)) {
         PyObject *code = PyFunction_GET_CODE(function);
-        PyObject *name = PyObject_GetAttrString(code, "co_qualname");
+        PyObject *name = ((PyCodeObject *)code)->co_qualname;
         PyObject *dict = ((PyFunctionObject *)function)->func_dict;
-        if (name == NULL) {
-            rc = -1;
-        }
-        else if (PyUnicode_CompareWithASCIIString(name, "BaseEventLoop.create_task") == 0
-                 && (dict == NULL || PyDict_GET_SIZE(dict) == 0))
+        if (PyUnicode_CompareWithASCIIString(name, "BaseEventLoop.create_task") == 0
+            && (dict == NULL || PyDict_GET_SIZE(dict) == 0))
         {
             state->stock_create_task = Py_NewRef(function);
             state->stock_code = Py_NewRef(code);
         }
-        Py_XDECREF(name);
     }
     Py_XDECREF(function);
     Py_XDECREF(cls);

@@ -82,8 +82,8 @@ MUTANTS = [
     Mutant("cancel twice", "            *entry |= MARK;\n", "", "group:abort background"),
     Mutant(
         "cancel twice: one that an abort overtakes",
-        "tag | MARK);\n            done",
-        "tag);\n            done",
+        "tag | MARK);\n            if",
+        "tag);\n            if",
         "group:abort",
     ),
     Mutant("a pending cancel is dropped", "self->propagate = Py_XNewRef(self->pending);", "", "group"),
