@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -13,6 +14,7 @@ import sentry_sdk
 from helpers import Log, fail, forever, noop, settle
 from opentelemetry import trace
 from opentelemetry.instrumentation.asyncio import AsyncioInstrumentor
+from opentelemetry.metrics import NoOpMeterProvider
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
@@ -44,19 +46,30 @@ class Mail(Transport):
         return [content for type_, content in self.items if type_ == kind]
 
 
+# One of each for all tests: each registers what to do after a fork, which nothing takes back.
+
+
+@functools.cache
+def client() -> sentry_sdk.Client:
+    """What sends to Sentry."""
+    options: dict[str, Any] = {"default_integrations": False, "auto_enabling_integrations": False}
+    return sentry_sdk.Client(transport=Mail(), traces_sample_rate=1.0, integrations=[], **options)
+
+
 @contextmanager
 def sentry() -> Iterator[Mail]:
     """Sentry's integration, which sets a task factory that runs each coroutine inside one of its own."""
     mail, loop = Mail(), asyncio.get_running_loop()
     factory = loop.get_task_factory()
-    options: dict[str, Any] = {"default_integrations": False, "auto_enabling_integrations": False}
-    sentry_sdk.init(transport=mail, traces_sample_rate=1.0, integrations=[], **options)
+    client().transport = mail
+    sentry_sdk.get_global_scope().set_client(client())
     enable_asyncio_integration()
     try:
         yield mail
     finally:
         loop.set_task_factory(factory)
-        sentry_sdk.init(transport=None, **options)
+        sentry_sdk.get_global_scope().set_client(None)
+        client().transport = None
         del loop.close
 
 
@@ -108,19 +121,26 @@ async def test_sentry_and_the_queue() -> None:
     assert log.started == [0, 1, 2, 3, 4, 6, 7] and log.peak == 2 and tasks[5].cancelled()
 
 
+@functools.cache
+def exporter() -> tuple[InMemorySpanExporter, TracerProvider]:
+    """What keeps OpenTelemetry's spans."""
+    spans, provider = InMemorySpanExporter(), TracerProvider(shutdown_on_exit=False)
+    provider.add_span_processor(SimpleSpanProcessor(spans))
+    return spans, provider
+
+
 @contextmanager
 def telemetry(monkeypatch: pytest.MonkeyPatch, names: str) -> Iterator[tuple[trace.Tracer, InMemorySpanExporter]]:
     """OpenTelemetry's instrumentation, which patches functions of asyncio and the create_task() of its TaskGroup."""
-    spans, provider = InMemorySpanExporter(), TracerProvider()
-    provider.add_span_processor(SimpleSpanProcessor(spans))
+    spans, provider = exporter()
+    spans.clear()
     monkeypatch.setenv("OTEL_PYTHON_ASYNCIO_COROUTINE_NAMES_TO_TRACE", names)
     instrumentor = AsyncioInstrumentor()
-    instrumentor.instrument(tracer_provider=provider)
+    instrumentor.instrument(tracer_provider=provider, meter_provider=NoOpMeterProvider())
     try:
         yield provider.get_tracer(__name__), spans
     finally:
         instrumentor.uninstrument()
-        provider.shutdown()
 
 
 def parents(spans: InMemorySpanExporter) -> dict[str, set[str | None]]:
