@@ -183,6 +183,34 @@ async def test_base_error_of_the_body_displaces_and_reports(kind: type[BaseExcep
     await asyncio.sleep(0)
 
 
+def test_base_error_of_a_child_displaces_and_reports() -> None:
+    """The same for one of a task: the errors of other tasks and of the body are reported, in that order."""
+    reports: list[dict[str, Any]] = []
+    child_error, body_error = ValueError("child"), KeyError("body")
+
+    async def child(error: BaseException) -> None:
+        try:
+            await forever()
+        finally:
+            raise error
+
+    async def main() -> None:
+        async with TaskGroup() as tg:
+            tg.create_task(child(child_error))
+            tg.create_task(child(SystemExit(7)))
+            await settle(1)
+            raise body_error
+
+    with contextlib.closing(asyncio.new_event_loop()) as loop:
+        loop.set_exception_handler(lambda _, context: reports.append(context))
+        parent = loop.create_task(main())
+        for _ in ("the child's step", "the parent's"):
+            with pytest.raises(SystemExit, match="7"):
+                loop.run_until_complete(parent)
+        assert parent.done()
+    assert [context["exception"] for context in reports] == [child_error, body_error]
+
+
 async def test_body_cancelled_error_with_child_error() -> None:
     """An error of a child has priority over the CancelledError that it causes in the body."""
     with pytest.raises(ExceptionGroup) as caught:

@@ -7,6 +7,7 @@ import functools
 import subprocess
 import sys
 import textwrap
+import threading
 from collections.abc import Callable
 from contextvars import copy_context
 from typing import Any
@@ -381,3 +382,424 @@ async def test_queued_task_whose_context_somebody_is_in(end: str, monkeypatch: p
         else:
             before[1].cancel()
     assert end in within and (task.cancelled() if end == "cancelled" else task.result() == 1)
+
+
+def refuse_to_wake(loop: Any, monkeypatch: pytest.MonkeyPatch, times: int) -> list[str]:
+    """Have call_soon() refuse to wake queued tasks so many times; what it was asked for."""
+    call_soon, asked = loop.call_soon, []
+
+    def refusing(callback: Any, *args: Any, **kwargs: Any) -> Any:
+        if getattr(callback, "__name__", "") == "_wake":
+            asked.append("wake")
+            if len(asked) <= times:
+                raise LookupError("not now")
+        return call_soon(callback, *args, **kwargs)
+
+    monkeypatch.setattr(loop, "call_soon", refusing)
+    return asked
+
+
+@pytest.mark.loops("asyncio", "debug")
+async def test_loop_that_refuses_to_wake_in_an_abort(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A queued task that refuses its cancel, too, runs no line and ends when the loop can be asked again."""
+    loop, reports = asyncio.get_running_loop(), []
+    monkeypatch.setattr(sys, "unraisablehook", lambda unraisable: reports.append(str(unraisable.exc_value)))
+    async with TaskGroup(concurrency_limit=1) as tg:
+        tg.create_task(forever())
+        loop.set_task_factory(task_class(cancel=lambda self, msg=None: False))
+        coro = noop()
+        queued = tg.create_task(coro)
+        loop.set_task_factory(None)
+        await settle(2)
+        asked = refuse_to_wake(loop, monkeypatch, 1)
+        tg.cancel()
+        assert reports == ["not now"] and coro.cr_frame is None
+    assert len(asked) == 2 and queued.cancelled()
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="no eager tasks")
+@pytest.mark.loops("asyncio", "debug")
+@pytest.mark.reports
+@pytest.mark.parametrize("how", ["queued", "eager"])
+async def test_loop_that_refuses_to_wake_in_create_task(how: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """create_task() says that the loop refused to wake another task; no slot and no task is lost."""
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(lambda *_: None)
+    done: list[int] = []
+
+    async def job() -> None:
+        done.append(1)
+
+    async with TaskGroup(concurrency_limit=2) as tg:
+        tg.create_task(settle(8))
+        running = tg.create_task(forever())
+        queued = tg.create_task(noop())
+        await settle(2)
+        asked = refuse_to_wake(loop, monkeypatch, 3)
+        with pytest.raises(LookupError):
+            queued.cancel()
+        if how == "queued":
+            with pytest.raises(LookupError):
+                tg.create_task(job())
+            assert tg.statistics() == (2, 1, 0, 2)
+            running.cancel()
+        else:
+            running.cancel()
+            await settle(2)  # its slot came back, and the loop refused again
+            with pytest.raises(LookupError):
+                tg.create_task(job(), eager_start=True)
+            assert done == [1] and tg.statistics() == (1, 0, 0, 2)
+    assert len(asked) >= 2 and queued.cancelled() and done == [1]
+
+
+@pytest.mark.loops("asyncio")
+async def test_task_that_is_granted_a_slot_and_hides_its_cancel(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A queued task that has not run, and does not say whether it is going to, keeps the slot that it is granted."""
+    loop, reports = asyncio.get_running_loop(), []
+    monkeypatch.setattr(sys, "unraisablehook", lambda unraisable: reports.append(str(unraisable.exc_value)))
+    async with TaskGroup(concurrency_limit=1) as tg:
+        tg.create_task(noop())
+        await settle(1)  # it has ended, and its slot comes back in the next pass
+        loop.set_task_factory(task_class(_must_cancel=property(raising(LookupError("hidden")))))
+        task = tg.create_task(noop())
+        loop.set_task_factory(None)
+        assert tg.statistics() == (1, 1, 0, 1)
+    assert task.result() == 1 and reports == ["hidden"]
+
+
+@pytest.mark.loops("asyncio", "debug", "uvloop")
+async def test_other_thread_that_gives_a_slot_back() -> None:
+    """A slot that comes back in another thread is handed over by the loop, in its own."""
+    threads: list[int] = []
+
+    async def job() -> None:
+        threads.append(threading.get_ident())
+
+    async with TaskGroup(concurrency_limit=1) as tg:
+        running = tg.create_task(forever())
+        queued = tg.create_task(job())
+        await settle(2)
+        asyncio.get_running_loop().set_debug(False)  # which forbids what follows
+        thread = threading.Thread(target=tg._on_task_done, args=(running,))
+        thread.start()
+        thread.join()
+        assert threads == [] and not queued.done()
+        await queued
+        running.cancel()
+    assert threads == [threading.get_ident()]
+
+
+@pytest.mark.parametrize("name", ["call_soon", "_debug", "_ready"])
+def test_loop_that_does_not_say_what_is_ready(name: str) -> None:
+    """A loop that raises when it is asked whether the parent may step at once wakes it in the next pass."""
+    armed = False
+    raised: list[str] = []
+
+    class Moody(asyncio.SelectorEventLoop):
+        def __getattribute__(self, attr: str) -> Any:
+            nonlocal armed
+            if armed and attr == name and sys._getframe(1).f_code.co_name == "_run":
+                armed = False
+                raised.append(attr)
+                raise LookupError("moody")
+            return super().__getattribute__(attr)
+
+    async def child() -> None:
+        def arm() -> None:
+            nonlocal armed
+            armed = True
+
+        asyncio.get_running_loop().call_soon(arm)
+
+    async def main() -> int:
+        async with TaskGroup() as tg:
+            tg.create_task(child())
+        return 1
+
+    with asyncio.Runner(loop_factory=Moody) as runner:
+        assert runner.run(main()) == 1
+    assert raised == [name]
+
+
+@pytest.mark.loops("asyncio", "debug")
+@LIMITS
+@pytest.mark.parametrize("name", ["_task_factory", "_debug"])
+async def test_loop_that_does_not_say_how_it_makes_tasks(name: str, limit: int | None) -> None:
+    """What the loop raises when it is asked goes to create_task(); the coroutine is closed, and no slot is lost."""
+    loop: Any = asyncio.get_running_loop()
+    cls, kept = type(loop), getattr(loop, name)
+    coro = noop()
+    async with TaskGroup(concurrency_limit=limit) as tg:
+        loop.__class__ = type("Moody", (cls,), {name: property(raising(LookupError("moody")))})
+        try:
+            with pytest.raises(LookupError, match="moody"):
+                tg.create_task(coro)
+        finally:
+            loop.__class__ = cls
+        assert coro.cr_frame is None and tg.statistics()[:3] == (0, 0, 0) and getattr(loop, name) is kept
+
+
+@pytest.mark.loops("asyncio", "debug")
+async def test_loop_that_lacks_what_makes_its_tasks() -> None:
+    """A loop without the attribute that its own create_task() reads: that method's error."""
+    loop: Any = asyncio.get_running_loop()
+    coro = noop()
+    async with TaskGroup() as tg:
+        del loop._task_factory
+        try:
+            with pytest.raises(AttributeError, match="_task_factory"):
+                tg.create_task(coro)
+        finally:
+            loop._task_factory = None
+        assert coro.cr_frame is None
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="uvloop is not for Windows")
+@pytest.mark.parametrize("name", ["get_debug", "get_task_factory"])
+def test_uvloop_that_does_not_say_how_it_makes_tasks(name: str) -> None:
+    """The same on a loop of uvloop's whose methods somebody has overridden."""
+    import uvloop
+
+    armed = False
+
+    def method(self: Any) -> Any:
+        if armed:
+            raise LookupError("moody")
+        return getattr(uvloop.Loop, name)(self)
+
+    async def main() -> None:
+        nonlocal armed
+        coro = noop()
+        async with TaskGroup(concurrency_limit=1) as tg:
+            armed = True
+            with pytest.raises(LookupError, match="moody"):
+                tg.create_task(coro)
+            armed = False
+            assert coro.cr_frame is None and tg.statistics().running == 0
+            tg.create_task(noop())
+
+    with asyncio.Runner(loop_factory=type("Moody", (uvloop.Loop,), {name: method})) as runner:
+        runner.run(main())
+
+
+class Word(str):
+    """A keyword that raises when a dictionary asks for more than its name."""
+
+    asked = ""
+
+    def __hash__(self) -> int:
+        if self.asked == "hash":
+            raise LookupError("hash")
+        return hash(str(self))
+
+    def __eq__(self, other: object) -> bool:
+        raise LookupError("eq")
+
+
+@pytest.mark.loops("asyncio", "uvloop")
+async def test_keywords_that_raise() -> None:
+    """A keyword that has no hash, or can't be compared: that error, and the coroutine is closed."""
+    limit, name = Word("concurrency_limit"), Word("name")
+    with pytest.raises(LookupError, match="eq"):
+        TaskGroup(**{limit: 1})  # type: ignore[arg-type]
+    coro, keywords = noop(), {name: "named"}
+    name.asked = "hash"
+    async with TaskGroup() as tg:
+        with pytest.raises(LookupError, match="hash"):
+            tg.create_task(coro, **keywords)  # type: ignore[arg-type]
+        assert coro.cr_frame is None and tg._tasks == set()
+
+
+def run_script(script: str) -> None:
+    """In a process of its own, which it may spoil."""
+    script = textwrap.dedent(script)
+    done = subprocess.run([sys.executable, "-W", "error", "-c", script], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_namespace_that_raises() -> None:
+    """A key in asyncio's namespace that raises when it is compared with "Task": that error, from create_task()."""
+    run_script("""
+        import asyncio, asyncio.tasks
+        from quattro import TaskGroup
+
+        class Key:
+            armed = False
+
+            def __hash__(self):
+                return hash("Task")
+
+            def __eq__(self, other):
+                if self.armed:
+                    raise LookupError("compared")
+                return False
+
+        async def noop():
+            pass
+
+        async def main():
+            namespace, key, coro = vars(asyncio.tasks), Key(), noop()
+            async with TaskGroup(concurrency_limit=1) as tg:
+                del namespace["Task"]
+                namespace[key] = None
+                namespace["Task"] = asyncio.Task
+                key.armed = True
+                try:
+                    tg.create_task(coro)
+                except LookupError as error:
+                    assert str(error) == "compared"
+                else:
+                    raise AssertionError("not raised")
+                key.armed = False
+                assert coro.cr_frame is None and tg.statistics().running == 0
+
+        asyncio.run(main())
+    """)
+
+
+def test_partial_in_python_that_was_never_initialised() -> None:
+    """Where functools has no C part, a partial without a function is an AttributeError of create_task()."""
+    run_script("""
+        import sys
+        sys.modules["_functools"] = None
+        for name in ("functools", "enum", "re"):
+            sys.modules.pop(name, None)
+        import functools, asyncio
+        from quattro import TaskGroup
+
+        async def noop():
+            return 1
+
+        async def main():
+            async with TaskGroup() as tg:
+                try:
+                    tg.create_task(object.__new__(functools.partial))
+                except AttributeError as error:
+                    assert "func" in str(error)
+                else:
+                    raise AssertionError("not raised")
+                assert await tg.create_task(functools.partial(noop)) == 1
+
+        assert functools.partial.__module__ == "functools" and functools.partial.__flags__ & 1 << 9
+        asyncio.run(main())
+    """)
+
+
+def test_class_that_hides_its_base() -> None:
+    """A subclass whose mro() leaves the group's own type out can't be called."""
+
+    class Hiding(type):
+        def mro(cls) -> list[type]:
+            return [cls, object]
+
+    with pytest.raises(TypeError):
+        Hiding("Hidden", (TaskGroup,), {})()
+
+
+def test_asyncio_without_what_the_import_asks_for() -> None:
+    """Where somebody has taken a part out of asyncio, the import says so."""
+    run_script("""
+        import asyncio.base_events
+        del asyncio.base_events.BaseEventLoop
+        try:
+            import quattro
+        except AttributeError as error:
+            assert "BaseEventLoop" in str(error)
+        else:
+            raise AssertionError("imported")
+    """)
+
+
+async def test_parent_that_refuses_its_cancel() -> None:
+    """cancel() of a group whose parent raises then: that error, when the tasks have been cancelled."""
+    loop = asyncio.get_running_loop()
+    seen: list[Any] = []
+
+    class Refusing(asyncio.Task[Any]):
+        def cancel(self, msg: Any = None) -> bool:
+            raise LookupError("refused")
+
+    async def main() -> None:
+        async with TaskGroup() as tg:
+            task = tg.create_task(forever())
+            with pytest.raises(LookupError, match="refused"):
+                tg.cancel()
+            await settle(3)
+            seen.append(task.cancelled())
+
+    await Refusing(main(), loop=loop)
+    assert seen == [True]
+
+
+@pytest.mark.loops("asyncio", "uvloop")
+async def test_background_task_that_refuses_its_cancel() -> None:
+    """At the exit, that error comes out of the group; the task ends, and the group has let go of it."""
+    loop = asyncio.get_running_loop()
+
+    def cancel(self: Any, msg: Any = None) -> bool:
+        asyncio.Task.cancel(self, msg)
+        raise LookupError("but cancelled")
+
+    with pytest.raises(LookupError, match="but cancelled"):
+        async with TaskGroup() as tg:
+            loop.set_task_factory(task_class(cancel=cancel))
+            task = tg.create_background_task(forever())
+            loop.set_task_factory(None)
+    await settle(3)
+    assert task.cancelled() and tg._tasks == set() and tg._parent_task is None
+
+
+BEFORE_3_13 = pytest.mark.skipif(sys.version_info >= (3, 13), reason="uncancel() leaves no cancellation pending there")
+
+
+@BEFORE_3_13
+@pytest.mark.loops("asyncio", "debug", "uvloop")
+@pytest.mark.reports
+@pytest.mark.parametrize("name", ["cancelling", "uncancel", "cancel"])
+async def test_parent_that_raises_when_its_cancel_is_given_back(name: str) -> None:
+    """The loop is told when an outside cancel can't be given back; the errors come out of the group all the same."""
+    loop, reports = asyncio.get_running_loop(), []
+    loop.set_exception_handler(lambda _, context: reports.append(str(context["exception"])))
+    armed = False
+
+    def method(self: Any, *args: Any) -> Any:
+        if armed:
+            raise LookupError("hostile")
+        return getattr(asyncio.Task, name)(self, *args)
+
+    async def child() -> None:
+        try:
+            await forever()
+        finally:
+            raise ValueError
+
+    async def main() -> str:
+        nonlocal armed
+        with pytest.raises(ExceptionGroup):
+            async with TaskGroup() as tg:
+                tg.create_task(child())
+                await settle(1)
+                loop.call_soon(parent.cancel)
+                await forever()
+        armed = True
+        await settle(3)
+        armed = False
+        return "goes on"
+
+    parent = task_class(**{name: method})(loop, main())
+    assert await parent == "goes on" and reports == ["hostile"]
+
+
+@BEFORE_3_13
+async def test_parent_that_does_not_say_whether_it_is_cancelled() -> None:
+    """Nor, on its way out, whether a cancellation is its own: that error comes out, and the group is finished."""
+
+    async def main() -> TaskGroup:
+        with pytest.raises(LookupError, match="hostile"):
+            async with TaskGroup() as tg:
+                tg.cancel()
+        return tg
+
+    parent = task_class(cancelling=raising(LookupError("hostile")))(asyncio.get_running_loop(), main())
+    group = await parent
+    assert group._parent_task is None

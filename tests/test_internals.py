@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import gc
+import sys
+from contextvars import Context, copy_context
 from typing import Any
 
 import pytest
-from helpers import forever, noop, settle
+from helpers import fail, forever, noop, settle
 
 from quattro import TaskGroup
 
@@ -200,3 +203,142 @@ async def test_a_group_that_is_left_under_a_task_that_joins_it() -> None:
     loop.set_task_factory(factory)
     assert not any(callable(held) and "_on_task_done" in repr(held) for held in gc.get_referents(group))
     await settle(3)
+
+
+async def test_a_turn_ends_once() -> None:
+    """Who ends a turn that has ended gives no second slot back."""
+    async with TaskGroup(concurrency_limit=1) as tg:
+        parked = Parked(tg)
+        await settle(2)
+        turn = parked.turn
+        for task in tg._tasks - {parked.task}:
+            task.cancel()
+        await parked.task
+        tg.create_task(forever())
+        queued = tg.create_task(noop())
+        turn.end(), turn.fail()
+        await settle(2)
+        assert tg.statistics() == (1, 1, 0, 1) and not queued.done()
+        tg.cancel()
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="a queued task has a done callback there, which is heard anyway")
+@pytest.mark.loops("asyncio", "uvloop")
+@pytest.mark.parametrize("fails", [False, True])
+async def test_a_queued_task_whose_end_a_stranger_announced(fails: bool) -> None:
+    """A task that _on_task_done() was called with too early is the group's no more, but gives its slot back."""
+    async with TaskGroup(concurrency_limit=1) as tg:
+        tg.create_task(settle(1))
+        task = tg.create_task(fail(ValueError(), 3) if fails else settle(3))
+        after = tg.create_task(noop())
+        await settle(3)
+        tg._on_task_done(task)
+        assert task not in tg._tasks
+        assert await after == 1
+    assert isinstance(task.exception(), ValueError) if fails else task.result() is None
+
+
+@pytest.mark.loops("asyncio", "debug", "factory", "uvloop")
+async def test_a_turn_that_is_got_hold_of_while_it_is_freed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A coroutine that finds its turn when it is closed for want of one gets a turn that says so, and no crash."""
+    kept: list[Any] = []
+    reports: list[Any] = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda unraisable: reports.append(type(unraisable.exc_value)))
+
+    class Wait:
+        def __await__(self) -> Any:
+            yield
+
+    async def begun() -> None:
+        try:
+            await Wait()
+        finally:
+            kept.extend(op for op in gc.get_objects() if type(op).__name__ == "_Turn" and repr(op) == "<turn granted>")
+            raise LookupError("closed")
+
+    class NoTask:
+        """What a factory may return: it is never stepped, and keeps its coroutine."""
+
+        def __init__(self, coro: Any) -> None:
+            self.coro = coro
+            self.callbacks: list[Any] = []
+
+        def add_done_callback(self, callback: Any, context: Any = None) -> None:
+            self.callbacks.append(callback)
+
+        def cancelled(self) -> bool:
+            return True
+
+        def set_name(self, name: str) -> None:
+            """asyncio's loop of 3.13.0 calls it."""
+
+    loop = asyncio.get_running_loop()
+    factory = loop.get_task_factory()
+    coro = begun()
+    coro.send(None)
+    async with TaskGroup(concurrency_limit=1) as tg:
+        running = tg.create_task(settle(2))
+        loop.set_task_factory(lambda loop, coro, **kwargs: NoTask(coro))  # type: ignore[arg-type,return-value]
+        task = tg.create_task(coro)
+        loop.set_task_factory(factory)
+        await running
+        await settle(1)
+        assert tg.statistics().running == 1  # it has been granted the slot
+        tg._on_task_done(task)
+        task.callbacks.clear()  # type: ignore[attr-defined]
+        task.coro.close()  # type: ignore[attr-defined]
+        del task
+        assert reports == [LookupError] and len(kept) == 1 and coro.cr_frame is None
+        with pytest.raises(RuntimeError, match="has been closed"):
+            kept.pop().begin()
+
+
+@pytest.mark.loops("asyncio")
+@pytest.mark.skipif(sys.version_info >= (3, 13), reason="uncancel() leaves nothing to pass through the loop for")
+async def test_an_exit_that_an_error_is_thrown_into_on_its_way_through_the_loop() -> None:
+    """An error that arrives where the parent lets a stray cancellation pass goes on, and the group is finished."""
+    group = TaskGroup()
+    await group.__aenter__()
+    group.cancel()
+    leaving: Any = group.__aexit__(None, None, None)
+    if leaving.send(None) is None:
+        with pytest.raises(KeyError):
+            leaving.throw(KeyError())
+    assert group._parent_task is None
+    with pytest.raises(asyncio.CancelledError):
+        await settle(1)
+
+
+def leave_context(context: Context) -> None:
+    """What only C code can do, and only by mistake: leave a context that it has not entered."""
+    leave = ctypes.pythonapi.PyContext_Exit
+    leave.argtypes, leave.restype = [ctypes.py_object], ctypes.c_int
+    leave(context)
+
+
+@pytest.mark.loops("asyncio")
+@pytest.mark.parametrize("who", ["a queued task", "the parent"])
+@pytest.mark.reports
+async def test_code_that_leaves_the_context_it_runs_in(who: str) -> None:
+    """An extension that breaks the nesting of contexts is told so by the loop; all tasks end."""
+    loop, reports = asyncio.get_running_loop(), []
+    loop.set_exception_handler(lambda _, told: reports.append(str(told["exception"])))
+    context = copy_context()
+
+    async def leaver() -> int:
+        if who == "a queued task":
+            await settle(1)
+        else:
+            async with TaskGroup() as tg:
+                tg.create_task(noop())
+        leave_context(context)
+        return 1
+
+    async with TaskGroup(concurrency_limit=1) as tg:
+        if who == "a queued task":
+            tg.create_task(noop())
+            tasks = [tg.create_task(leaver(), context=context), tg.create_task(noop())]
+        else:
+            tasks = [loop.create_task(leaver(), context=context)]
+    assert [await task for task in tasks] == [1] * len(tasks)
+    assert len(reports) == 1 and "exit context" in reports[0]
