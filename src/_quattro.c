@@ -2347,12 +2347,14 @@ prepare(TaskGroup *self)
 }
 
 /* A new task, which has run already if it is eager, joins the group: takes over the reference to it and returns it, or
-   drops it.  `coro` is what it runs, and `turn` that of a task that had to queue, NULL for others. */
+   drops it, and gives back the slot of a KIND_SLOT unless the task has it.  `coro` is what it runs, and `turn` that of a
+   task that had to queue, NULL for others. */
 static PyObject *
 adopt_lock_held(TaskGroup *self, PyObject *task, PyObject *coro, int kind, Turn *turn)
 {
     ASSERT_LOCKED(self);
     quattro_state *state = self->state;
+    int slot = kind == KIND_SLOT;
     if (self->finished) {
         // Under the call that made the task, by a hook or another thread.
         PyErr_Format(PyExc_RuntimeError, "TaskGroup %R is finished", self);
@@ -2397,12 +2399,7 @@ adopt_lock_held(TaskGroup *self, PyObject *task, PyObject *coro, int kind, Turn 
         }
         restore_first_error(exc, task);
         if (done < 0) {
-            // The group waits for it all the same; its slot is the caller's to give back.
-            tag = TaskSet_tag(&self->tasks, task);
-            if (tag >= 0 && kind == KIND_SLOT) {
-                TaskSet_set_tag(&self->tasks, task, (tag & MARK) | KIND_PLAIN);
-            }
-            Py_DECREF(task);
+            Py_DECREF(task);    // the group waits for it all the same
             return NULL;
         }
     }
@@ -2416,6 +2413,9 @@ error:
         }
         drop_callbacks_lock_held(self);     // finished meanwhile, for all that those calls could run
     }
+    else {
+        slot = 0;               // somebody has announced its end
+    }
 orphan:
     {
         PyObject *exc = PyErr_GetRaisedException();
@@ -2423,7 +2423,10 @@ orphan:
             PyErr_Clear();      // it may not even be a task
             close_unstarted(state, coro);
         }
-        PyErr_SetRaisedException(exc);
+        if (slot) {
+            release_lock_held(self);
+        }
+        restore_first_error(exc, (PyObject *)self);
     }
     Py_DECREF(task);
     return NULL;
@@ -2562,14 +2565,15 @@ create_now_lock_held(TaskGroup *self, const Call *call, int callable, int kind)
             Py_XSETREF(self->newest, Py_NewRef(coro));
         }
     }
+    int free_slot = kind == KIND_SLOT && (task == NULL || ended > 0);
     if (task == NULL) {
         close_unstarted(state, coro);
     }
     else {
-        task = adopt_lock_held(self, task, coro, ended > 0 ? KIND_PLAIN : kind, NULL);
+        task = adopt_lock_held(self, task, coro, free_slot ? KIND_PLAIN : kind, NULL);
     }
     Py_DECREF(coro);
-    if (kind == KIND_SLOT && (task == NULL || ended > 0)) {
+    if (free_slot) {
         PyObject *exc = PyErr_GetRaisedException();
         if (release_lock_held(self) < 0) {
             Py_CLEAR(task);

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import subprocess
 import sys
@@ -336,15 +337,26 @@ def test_error_from_every_place(place: str, error: type[BaseException]) -> None:
 
 @pytest.mark.loops("asyncio")
 @pytest.mark.parametrize("limit", [None, 1, 2])
-@pytest.mark.parametrize("name", ["done", "cancel"])
-async def test_task_that_joins_an_aborted_group_and_raises(name: str, limit: int | None) -> None:
-    """A task made while its group is aborted is cancelled once, awaited, and has one slot, whatever it raises."""
+@pytest.mark.parametrize(("name", "announced"), [("done", False), ("cancel", False), ("cancel", True)])
+async def test_task_that_joins_an_aborted_group_and_raises(name: str, announced: bool, limit: int | None) -> None:
+    """A task made while its group is aborted is cancelled once, awaited, and has one slot, whatever it raises.
+
+    If it calls _on_task_done() there, it is the group's no more, and its slot has come back once.
+    """
     loop = asyncio.get_running_loop()
-    make = task_class(**{name: spoilt(name, LookupError)})
     made: list[asyncio.Task[Any]] = []
 
+    def method(self: Any, *args: Any) -> Any:
+        result = getattr(asyncio.Task, name)(self, *args)
+        if not asked_by_asyncio():
+            if announced:
+                with contextlib.suppress(asyncio.InvalidStateError):
+                    tg._on_task_done(self)
+            raise LookupError("hostile")
+        return result
+
     def factory(loop: Any, coro: Any, **kwargs: Any) -> asyncio.Task[Any]:
-        made.append(make(loop, coro, **kwargs))
+        made.append(task_class(**{name: method})(loop, coro, **kwargs))
         tg._abort()
         return made[0]
 
@@ -354,7 +366,9 @@ async def test_task_that_joins_an_aborted_group_and_raises(name: str, limit: int
         with pytest.raises(LookupError, match="hostile"):
             tg.create_task(settle(3))
         loop.set_task_factory(None)
-        assert made[0] in tg._tasks
+        assert (made[0] in tg._tasks) is not announced
+        assert tg.statistics().running == (1 if announced else 2 if limit is None else limit)
+    await settle(1)
     assert made[0].cancelled() and asyncio.Task.cancelling(made[0]) == 1
     assert tg.statistics() == (0, 0, 0, limit)
 
@@ -803,3 +817,64 @@ async def test_parent_that_does_not_say_whether_it_is_cancelled() -> None:
     parent = task_class(cancelling=raising(LookupError("hostile")))(asyncio.get_running_loop(), main())
     group = await parent
     assert group._parent_task is None
+
+
+@pytest.mark.skipif(sys.version_info < (3, 14), reason="a task does not know who awaits it")
+@pytest.mark.loops("asyncio", "uvloop")
+@pytest.mark.parametrize("when", ["joins", "joins, and the group is finished", "is left behind"])
+async def test_parent_whose_hash_raises(when: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A task that somebody awaits already keeps its awaiters in a set, where the parent's hash may raise or re-enter.
+
+    While a task joins, create_task() fails and the task is cancelled; when the exit is broken off, it is reported.
+    """
+    loop: Any = asyncio.get_running_loop()
+    reports: list[str] = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda unraisable: reports.append(str(unraisable.exc_value)))
+    other = loop.create_future()
+    made: list[asyncio.Task[Any]] = []
+    armed = False
+
+    def factory(loop: Any, coro: Any, **kwargs: Any) -> asyncio.Task[Any]:
+        made.append(asyncio.Task(coro, loop=loop, **kwargs))
+        asyncio.future_add_to_awaited_by(made[0], other)  # type: ignore[attr-defined]
+        return made[0]
+
+    def break_off(tg: TaskGroup) -> None:
+        leaving: Any = tg.__aexit__(None, None, None)
+        leaving.send(None)
+        leaving.close()
+
+    class Parent(asyncio.Task[Any]):
+        def __hash__(self) -> int:
+            nonlocal armed
+            if armed:
+                armed = False
+                if "finished" not in when:
+                    raise LookupError("hash")
+                break_off(tg)
+                tg._on_task_done(made[0])
+            return id(self)
+
+    async def main() -> None:
+        nonlocal armed
+        await tg.__aenter__()
+        loop.set_task_factory(factory)
+        if when == "is left behind":
+            tg.create_task(forever())
+            armed = True
+            break_off(tg)
+            assert reports == ["hash"]
+            made[0].cancel()
+        else:
+            armed = True
+            with pytest.raises(RuntimeError if "finished" in when else LookupError, match=r"is finished|hash"):
+                tg.create_task(forever())
+            assert reports == [] and tg.statistics() == (0, 0, 0, 1)
+        assert not armed
+        loop.set_task_factory(None)
+
+    tg = TaskGroup(concurrency_limit=1)
+    await Parent(main(), loop=loop)
+    await settle(2)
+    assert made[0].cancelled() and tg._tasks == set()
+    asyncio.future_discard_from_awaited_by(made[0], other)  # type: ignore[attr-defined]
