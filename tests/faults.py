@@ -8,6 +8,9 @@
         interpreter.
     python faults.py stock STRIDE PATH ...
         The same with asyncio.TaskGroup.
+    python faults.py import STRIDE
+        The n-th allocation of an import of the C fails, alone or with those that follow: MemoryError, nothing stays
+        behind, and the next import works.
 
 The path succeeds or raises.  When the loop has nothing left to do, every group has ended and every task is done;
 nothing but MemoryError was reported; no coroutine was left without being closed; no object of ours stays, and the same
@@ -73,6 +76,7 @@ class Memory:
 
     def take(self) -> None:
         """From now on."""
+        gc.collect()  # empties CPython's free lists, which would serve some of what is asked for
         self.active = True
         _testcapi.set_nomemory(self.first, self.stop)
 
@@ -416,10 +420,53 @@ def life(path: Path, stride: int) -> Iterator[Position]:
         yield f"allocation {first}", functools.partial(MEMORY.at_once, first)
 
 
+def import_again() -> int:
+    """Import the C another time; the allocations that this took."""
+    spec = importlib.util.find_spec("quattro._quattro")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    MEMORY.take()
+    try:
+        spec.loader.exec_module(module)
+    finally:
+        MEMORY.restore()
+    return len(NUMBERS) - MEMORY.left
+
+
+def imports(stride: int) -> int:
+    """Fail at each allocation of an import; how many went wrong."""
+    import quattro._quattro  # what it imports itself is there now
+
+    MEMORY.in_call(-1, len(NUMBERS), 0)
+    allocations = import_again()
+    types_before = sum(isinstance(op, type) for op in gc.get_objects())
+    outcomes: Counter[str] = Counter()
+    bad = 0
+    for first in range(0, allocations, stride or 1):
+        for stop in (first + 1, first + MANY):
+            print(f"import, allocations {first} to {stop}", file=sys.stderr, flush=True)  # for a crash
+            MEMORY.in_call(-1, first, stop)
+            try:
+                import_again()
+            except (MemoryError, SystemError) as error:
+                # (The second where CPython forgets to set the first: PyType_FromModuleAndSpec() before 3.13, say.)
+                outcomes[type(error).__name__] += 1
+            else:
+                outcomes["imported"] += 1
+    gc.collect()
+    bad += sum(isinstance(op, type) for op in gc.get_objects()) > types_before
+    MEMORY.in_call(-1, len(NUMBERS), 0)
+    import_again()
+    print("import:", dict(outcomes), f"of {allocations}")
+    return bad or not outcomes["MemoryError"]
+
+
 def main(mode: str, stride: str, *names: str) -> int:
     """The command line."""
     global OURS
     warnings.simplefilter("error")
+    if mode == "import":
+        return imports(int(stride))
     if mode == "calls":
         import_watched()
     import leaks

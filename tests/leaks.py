@@ -185,6 +185,18 @@ async def task_factory() -> None:
         loop.set_task_factory(before)
 
 
+@path(TaskGroup)
+async def many_keywords() -> None:
+    loop: Any = asyncio.get_running_loop()
+    loop.create_task = lambda coro, **kwargs: asyncio.Task(coro, loop=loop)
+    try:
+        async with TaskGroup(concurrency_limit=1) as tg:
+            for _ in range(2):
+                tg.create_task(noop(), a=1, b=2, c=3, d=4, e=5, f=6, g=7)
+    finally:
+        del loop.create_task
+
+
 # ---- a group that is left early
 
 
@@ -240,6 +252,17 @@ async def queued_error() -> None:
             tg.create_task(settle(1))
             tg.create_task(fail())
             tg.create_task(forever)
+
+
+@path(TaskGroup)
+async def watched_by_others() -> None:
+    """Queued tasks with done callbacks of somebody's, one of which fails."""
+    for job in (noop, fail):
+        with suppress(ExceptionGroup):
+            async with TaskGroup(concurrency_limit=1) as tg:
+                tasks = [tg.create_task(settle(1)), tg.create_task(job()), tg.create_task(settle(1))]
+                for task in tasks * 2:
+                    task.add_done_callback(lambda _: None)
 
 
 @path(TaskGroup)
@@ -469,6 +492,8 @@ async def python_task() -> None:
 
 @path(TaskGroupStatistics)
 async def statistics() -> None:
+    """Of numbers that the interpreter does not keep, too."""
+    TaskGroup(concurrency_limit=1000).statistics()
     async with TaskGroup(concurrency_limit=1) as tg:
         tg.create_task(noop())
         tg.create_task(noop())

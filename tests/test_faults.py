@@ -43,6 +43,13 @@ def setdefault_is_broken() -> bool:
     return python("-c", probe).returncode != 0
 
 
+@pytest.mark.skipif(setdefault_is_broken(), reason="this CPython corrupts its own dicts when memory runs out")
+def test_import() -> None:
+    """Memory runs out while the C is imported: MemoryError, and nothing of the attempt stays."""
+    done = faults("import", "1")
+    assert done.returncode == 0, done.stdout + done.stderr[-2000:]
+
+
 @pytest.mark.skipif(setdefault_is_broken(), reason="this CPython corrupts asyncio's own dicts when memory runs out")
 def test_calls() -> None:
     """Memory runs out in our calls: an error or success, and every group and task still ends."""
