@@ -27,6 +27,7 @@ import _testcapi
 import asyncio
 import functools
 import gc
+import importlib
 import importlib.util
 import sys
 import types
@@ -435,7 +436,7 @@ def import_again() -> int:
 
 def imports(stride: int) -> int:
     """Fail at each allocation of an import; how many went wrong."""
-    import quattro._quattro  # what it imports itself is there now
+    importlib.import_module("quattro._quattro")  # what it imports itself is there now
 
     MEMORY.in_call(-1, len(NUMBERS), 0)
     allocations = import_again()
