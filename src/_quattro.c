@@ -2464,8 +2464,11 @@ create_queued_lock_held(TaskGroup *self, const Call *call)
         }
         Py_XSETREF(self->wake, wake);
     }
-    // A task that started eagerly in another thread would be the loop's current task while that runs another one.
-    int park = TASK_TAKES_EAGER_START && self->hooks_are_ours && PyThread_get_thread_ident() == self->thread;
+    // A task that started eagerly in another thread would be the loop's current task while that runs another one.  In a
+    // context that somebody is in (who creates tasks that share it, say) none can, and CPython's Task, which finds that
+    // out too late, stays the loop's current task; a copy of its own is entered by nobody.
+    int park = TASK_TAKES_EAGER_START && self->hooks_are_ours && PyThread_get_thread_ident() == self->thread
+               && !call_has(call, state->str_context);
     LoopKind kind;
     Call runner_call = {runner, call->values, call->kwnames};
     PyObject *task = make_task(self, &runner_call, park, &kind);

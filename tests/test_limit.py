@@ -163,6 +163,28 @@ async def test_context_is_fixed_at_the_call() -> None:
     assert seen == [0, 1, 2, 77] and variable.get() == 99 and given[variable] == -1
 
 
+@pytest.mark.loops("asyncio", "debug", "factory", "uvloop")  # an eager task refuses, in any group
+@pytest.mark.parametrize("limit", [None, 1])
+async def test_tasks_that_share_the_context_of_the_body(limit: int | None) -> None:
+    """Tasks may be given the context that the body runs in; queued ones, too, see what the others set in it."""
+    context, variable = contextvars.copy_context(), contextvars.ContextVar("variable", default=0)
+
+    async def child() -> int:
+        variable.set(variable.get() + 1)
+        await asyncio.sleep(0)
+        return variable.get()
+
+    async def body() -> None:
+        task = asyncio.current_task()
+        async with TaskGroup(concurrency_limit=limit) as tg:
+            tasks = [tg.create_task(child(), context=context) for _ in range(3)]
+            assert asyncio.current_task() is task
+        assert [task.result() for task in tasks] == ([3, 3, 3] if limit is None else [1, 2, 3])
+        assert variable.get() == 3
+
+    await asyncio.get_running_loop().create_task(body(), context=context)
+
+
 async def test_cancel_in_the_queue() -> None:
     """A cancelled queued task leaves at once with the caller's message, runs no line, and takes no slot."""
     log = Log()
