@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import collections
 import contextlib
+import contextvars
 import gc
 import sys
 import sysconfig
@@ -350,6 +351,21 @@ async def test_overridden_hooks_are_honoured() -> None:
     assert calls == ["enter", "create", "create", "create", "exit", "done", "done", "abort", "done"]
 
 
+async def test_overridden_hook_comes_to_its_end_before_the_parent_goes_on() -> None:
+    """A subclass's _on_task_done() is a done callback like any other, also that of the last task."""
+    seen: list[str] = []
+
+    class Hooked(TaskGroup):
+        def _on_task_done(self, task: asyncio.Task[object]) -> None:
+            super()._on_task_done(task)
+            seen.append("hook")
+
+    async with Hooked() as tg:
+        tg.create_task(noop())
+    seen.append("parent")
+    assert seen == ["hook", "parent"]
+
+
 async def test_subclass_with_arguments_and_attributes() -> None:
     """A subclass may have an __init__ of its own, attributes and weak references."""
 
@@ -580,9 +596,12 @@ def test_version_and_exports() -> None:
     assert quattro.__version__.count(".") == 2
 
 
-@pytest.mark.loops("asyncio")
+@pytest.mark.loops("asyncio", "debug")
 async def test_parent_goes_on_within_the_last_done_callback() -> None:
-    """With nothing else to do, two passes: the task's step; its done callback and the parent's step."""
+    """With nothing else to do, two passes: the task's step; its done callback and the parent's step.
+
+    In debug mode, which times each callback under its own name, the parent's step has a pass of its own.
+    """
     selector = asyncio.get_running_loop()._selector  # type: ignore[attr-defined]
     select, passes = selector.select, []
     selector.select = lambda timeout: passes.append(timeout) or select(timeout)
@@ -591,17 +610,19 @@ async def test_parent_goes_on_within_the_last_done_callback() -> None:
             tg.create_task(noop())
     finally:
         selector.select = select
-    assert len(passes) == 2
+    assert len(passes) == (3 if asyncio.get_running_loop().get_debug() else 2)
 
 
 @pytest.mark.loops("uvloop")
+@pytest.mark.parametrize("debug", [False, True])
 @pytest.mark.parametrize("known", [False, True])
-async def test_parent_goes_on_within_the_last_done_callback_of_uvloop(known: bool) -> None:
+async def test_parent_goes_on_within_the_last_done_callback_of_uvloop(known: bool, debug: bool) -> None:
     """uvloop passes twice as well, if nobody else knows the task; whoever does may have given it done callbacks.
 
-    A free-threaded build cannot tell who knows it.
+    A free-threaded build cannot tell who knows it.  Debug mode is as on asyncio's loop.
     """
     loop, passes, tasks = asyncio.get_running_loop(), [], []
+    loop.set_debug(debug)
 
     def count() -> None:
         passes.append(None)
@@ -616,7 +637,7 @@ async def test_parent_goes_on_within_the_last_done_callback_of_uvloop(known: boo
         loop.call_soon(count)
     seen = len(passes)
     await settle()
-    assert seen == (2 if known or sysconfig.get_config_var("Py_GIL_DISABLED") else 1)
+    assert seen == (2 if known or debug or sysconfig.get_config_var("Py_GIL_DISABLED") else 1)
 
 
 @pytest.mark.parametrize("limit", [None, 1])
@@ -636,9 +657,22 @@ async def test_callbacks_that_a_task_gives_itself_run_before_the_parent_goes_on(
 
 
 @pytest.mark.loops("asyncio")
-async def test_what_is_ready_runs_before_the_parent_goes_on() -> None:
-    """On asyncio's own loop the parent overtakes nothing, as if it had been woken through the loop."""
-    loop, seen = asyncio.get_running_loop(), []
+@pytest.mark.parametrize("own", ["nothing", "create_task", "_ready"])
+async def test_what_is_ready_runs_before_the_parent_goes_on(own: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On asyncio's loop the parent overtakes nothing, as if the loop had woken it, whoever patches the loop."""
+    loop: Any = asyncio.get_running_loop()
+    seen: list[str] = []
+
+    class Ready(collections.deque[Any]):
+        """Keeps to itself how much there is, but for the loop."""
+
+        def __len__(self) -> int:
+            return super().__len__() if sys._getframe(1).f_code.co_name == "_run_once" else 0
+
+    if own == "create_task":
+        monkeypatch.setattr(loop, own, lambda coro, **kwargs: asyncio.Task(coro, loop=loop, **kwargs))
+    if own == "_ready":
+        monkeypatch.setattr(loop, own, Ready(loop._ready))
 
     async def outsider() -> None:
         loop.call_soon(seen.append, "ready")
@@ -651,26 +685,42 @@ async def test_what_is_ready_runs_before_the_parent_goes_on() -> None:
     assert seen == ["ready", "parent"]
 
 
-def test_parent_on_a_loop_that_keeps_what_is_ready_elsewhere() -> None:
-    """A loop with a call_soon() of its own, as qasync's, may leave _ready empty: the parent overtakes nothing there."""
+@pytest.mark.parametrize("own", [False, True])
+def test_parent_on_a_loop_that_keeps_what_is_ready_elsewhere(own: bool) -> None:
+    """A loop with a call_soon() of its own, as qasync's, may leave _ready empty: the parent overtakes nothing there.
+
+    The same holds if it makes tasks itself, and lets go of what it has called as uvloop does.
+    """
 
     class Elsewhere(asyncio.SelectorEventLoop):
         def __init__(self) -> None:
             super().__init__()
-            self.elsewhere: collections.deque[asyncio.Handle] = collections.deque()
+            self.elsewhere: collections.deque[tuple[asyncio.Handle, Any, list[Any], Any]] = collections.deque()
 
         def call_soon(self, callback: Any, *args: Any, context: Any = None) -> asyncio.Handle:
-            self.elsewhere.append(asyncio.Handle(callback, args, self, context))
-            return self.elsewhere[-1]
+            handle = asyncio.Handle(callback, (), self, context)
+            self.elsewhere.append((handle, callback, list(args), context or contextvars.copy_context()))
+            return handle
 
         def _run_once(self) -> None:
             while self.elsewhere and not self._stopping:  # type: ignore[attr-defined]
-                self.elsewhere.popleft()._run()
+                handle, callback, args, context = self.elsewhere.popleft()
+                if not handle.cancelled():
+                    context.run(callback, args.pop()) if args else context.run(callback)
+
+    def create_task(self: Any, coro: Any, **kwargs: Any) -> asyncio.Task[Any]:
+        return asyncio.Task(coro, loop=self, **kwargs)
+
+    if own:
+        Elsewhere.create_task = create_task  # type: ignore[assignment]
+
+    async def child() -> None:
+        await asyncio.sleep(0)
+        loop.call_soon(loop.call_soon, lambda: seen.append("callback"))
 
     async def main() -> None:
         async with TaskGroup() as tg:
-            task = tg.create_task(settle(2))
-            task.add_done_callback(lambda _: seen.append("callback"))
+            tg.create_task(child())
         seen.append("parent")
         await settle(2)
 

@@ -238,6 +238,26 @@ async def test_a_queued_task_whose_end_a_stranger_announced(fails: bool) -> None
     assert isinstance(task.exception(), ValueError) if fails else task.result() is None
 
 
+async def test_the_last_task_whose_end_a_stranger_announced() -> None:
+    """The parent does not step within another task: the loop wakes it."""
+    tasks: list[asyncio.Task[Any]] = []
+    seen: list[str] = []
+
+    async def main() -> None:
+        async with TaskGroup() as tg:
+            groups.append(tg)
+            tasks.append(tg.create_task(forever()))
+        seen.append("parent")
+
+    groups: list[TaskGroup] = []
+    parent = asyncio.create_task(main())
+    await settle(3)
+    groups[0]._on_task_done(tasks[0])
+    assert seen == []
+    await parent
+    tasks[0].cancel()
+
+
 @pytest.mark.loops("asyncio", "debug", "factory", "uvloop")
 async def test_a_turn_that_is_got_hold_of_while_it_is_freed(monkeypatch: pytest.MonkeyPatch) -> None:
     """A coroutine that finds its turn when it is closed for want of one gets a turn that says so, and no crash."""
