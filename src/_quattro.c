@@ -1607,20 +1607,21 @@ release_and_start_lock_held(TaskGroup *self)
 {
     ASSERT_LOCKED(self);
     assert(self->slots > 0);
-    self->slots--;
     if (self->wake_scheduled || Link_is_empty(&self->queue) || self->starting > 0) {
-        return grant_lock_held(self);
+        return release_lock_held(self);
     }
+    // Asked while the slot is still taken: whoever answers may use the group.
     int now = newest_has_started_lock_held(self);
     if (now > 0 && self->loop != NULL) {
         now = no_task_is_running(self);
     }
     if (now <= 0 || self->wake_scheduled) {
         PyObject *exc = PyErr_GetRaisedException();
-        int rc = grant_lock_held(self);
+        int rc = release_lock_held(self);
         restore_first_error(exc, (PyObject *)self);
         return now < 0 ? -1 : rc;
     }
+    self->slots--;
     self->wake_scheduled = 1;       // as if a handle were coming: it is us
     fill_slots_lock_held(self);
     self->wake_scheduled = 0;
@@ -2411,7 +2412,6 @@ error:
         if (kind == KIND_BACKGROUND) {
             self->background--;
         }
-        drop_callbacks_lock_held(self);     // finished meanwhile, for all that those calls could run
     }
     else {
         slot = 0;               // somebody has announced its end
@@ -2541,20 +2541,17 @@ create_now_lock_held(TaskGroup *self, const Call *call, int callable, int kind)
     ASSERT_LOCKED(self);
     quattro_state *state = self->state;
     PyObject *coro = Py_NewRef(call->coro);
+    if (kind == KIND_SLOT) {
+        self->slots++;          // before the callable is asked for its name, or the task may run, and create others
+    }
     if (callable) {
         Turn *turn = Turn_new(self, coro, TURN_CALL);
         Py_SETREF(coro, turn == NULL ? NULL : start_turn(self, turn));
         Py_XDECREF(turn);
-        if (coro == NULL) {
-            return NULL;
-        }
-    }
-    if (kind == KIND_SLOT) {
-        self->slots++;          // before the task may run, and create others
     }
     Call coro_call = {coro, call->values, call->kwnames};
-    LoopKind loop_kind;
-    PyObject *task = make_task(self, &coro_call, 0, &loop_kind);
+    LoopKind loop_kind = LOOP_UNKNOWN;
+    PyObject *task = coro == NULL ? NULL : make_task(self, &coro_call, 0, &loop_kind);
     int ended = 0;
     if (task != NULL && kind == KIND_SLOT) {
         if (loop_kind != LOOP_FAST || call_has(call, state->str_eager_start)) {
@@ -2569,13 +2566,13 @@ create_now_lock_held(TaskGroup *self, const Call *call, int callable, int kind)
         }
     }
     int free_slot = kind == KIND_SLOT && (task == NULL || ended > 0);
-    if (task == NULL) {
-        close_unstarted(state, coro);
-    }
-    else {
+    if (task != NULL) {
         task = adopt_lock_held(self, task, coro, free_slot ? KIND_PLAIN : kind, NULL);
     }
-    Py_DECREF(coro);
+    else if (coro != NULL) {
+        close_unstarted(state, coro);
+    }
+    Py_XDECREF(coro);
     if (free_slot) {
         PyObject *exc = PyErr_GetRaisedException();
         if (release_lock_held(self) < 0) {
@@ -2705,6 +2702,9 @@ create(PyObject *op, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames,
     PyObject *task;
     Py_BEGIN_CRITICAL_SECTION(op);
     task = create_lock_held(self, &call, background);
+    if (task == NULL) {
+        drop_callbacks_lock_held(self);     // finished meanwhile, for all that it could run
+    }
     check_lock_held(self);
     Py_END_CRITICAL_SECTION();
     return task;
