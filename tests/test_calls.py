@@ -605,7 +605,7 @@ def text_member(world: World, name: str) -> None:
 
 
 # From 3.15 on asyncio's Task takes a Context only, before 3.12 none is eager.
-KEYWORDS = [*(["eager_start"] if sys.version_info >= (3, 12) else []), *(["context"] * (sys.version_info < (3, 15)))]
+KEYWORDS = ["eager_start"] * (sys.version_info >= (3, 12)) + ["context"] * (sys.version_info < (3, 15))
 
 
 @members("keyword", *KEYWORDS)
