@@ -29,6 +29,13 @@
    and whether the group has cancelled it (once: MARK).  One callable a group, its bound _on_task_done, is the done
    callback of the tasks, so a task costs no allocation of ours.
 
+   A done callback costs more than all the rest of what a group does, because the loop has to be asked to call it.  So
+   a task that nobody hooks into is "fresh" at first: it has none.  If the body goes on to the exit within the step in
+   which it made the tasks, one handle (TaskGroup_sweep) runs after all of their first steps: those that have ended are
+   forgotten, the others get the callback.  If the body does anything else first, the sweep comes when only the oldest
+   of them has taken its step, and gives all of them the callback.  Either way everything takes its steps in the order
+   in which it would with asyncio's group, but for the parent, which goes on one or two passes of the loop earlier.
+
    With a limit, a task that may start at once holds a slot (kind SLOT), given back by its done callback.  Otherwise
    its Task runs run_turn(turn), the `async def` of _turn.py, and parks in `await turn`:
 
@@ -198,13 +205,19 @@ cancel_task(quattro_state *state, PyObject *task)
 static long
 task_cancelling(quattro_state *state, PyObject *task)
 {
-    PyObject *method;
-    int rc = PyObject_GetOptionalAttr(task, state->str_cancelling, &method);
-    if (rc <= 0) {
-        return rc;
+    PyObject *count;
+    if (Py_IS_TYPE(task, (PyTypeObject *)state->CTask)) {
+        count = PyObject_CallOneArg(state->task_cancelling, task);
     }
-    PyObject *count = PyObject_CallNoArgs(method);
-    Py_DECREF(method);
+    else {
+        PyObject *method;
+        int rc = PyObject_GetOptionalAttr(task, state->str_cancelling, &method);
+        if (rc <= 0) {
+            return rc;
+        }
+        count = PyObject_CallNoArgs(method);
+        Py_DECREF(method);
+    }
     if (count == NULL) {
         return -1;
     }
@@ -347,6 +360,7 @@ enum {
     KIND_PLAIN = 0,             // foreground, no slot of its own in the set
     KIND_SLOT = 1,              // foreground, its done callback gives a slot back
     KIND_BACKGROUND = 2,
+    KIND_FRESH = 3,             // foreground, without a done callback yet
     KIND_MASK = 3,
     MARK = 4,                   // the group has cancelled it
     TAG_MASK = 7,
@@ -358,6 +372,7 @@ typedef struct {
     size_t capacity;
     size_t used;                // tasks
     size_t hint;                // where the next task to leave is likely to be
+    size_t swept;               // no entry before this one is KIND_FRESH
     size_t *index;              // positions + 1, 0 where free; NULL while not needed
     size_t mask;                // the index's size - 1
 } TaskSet;
@@ -450,9 +465,11 @@ TaskSet_make_room(TaskSet *set)
         }
     }
     size_t n = 0;
+    size_t swept = 0;
     for (size_t i = set->begin; i < set->end; i++) {
         if (set->entries[i] != 0) {
             entries[n++] = set->entries[i];
+            swept += i < set->swept;
         }
     }
     if (entries != set->entries) {
@@ -462,6 +479,7 @@ TaskSet_make_room(TaskSet *set)
     }
     set->begin = set->hint = 0;
     set->end = n;
+    set->swept = swept;
     TaskSet_drop_index(set);
     return 0;
 }
@@ -531,7 +549,7 @@ TaskSet_take(TaskSet *set, const void *task)
     set->entries[at] = 0;
     set->used--;
     if (set->used == 0) {
-        set->begin = set->end = set->hint = 0;
+        set->begin = set->end = set->hint = set->swept = 0;
         TaskSet_drop_index(set);
         return tag;
     }
@@ -553,6 +571,20 @@ TaskSet_mark_next(TaskSet *set, size_t *at, int *kind)
             *kind = (int)(*entry & KIND_MASK);
             *entry |= MARK;
             return Py_NewRef(ENTRY_TASK(*entry));
+        }
+    }
+    return NULL;
+}
+
+/* The oldest KIND_FRESH entry; a new reference, or NULL when there is none. */
+static PyObject *
+TaskSet_oldest_fresh(TaskSet *set)
+{
+    for (; set->swept < set->end; set->swept++) {
+        uintptr_t entry = set->entries[set->swept];
+        if ((entry & KIND_MASK) == KIND_FRESH) {
+            set->hint = set->swept;
+            return Py_NewRef(ENTRY_TASK(entry));
         }
     }
     return NULL;
@@ -610,6 +642,12 @@ Link_remove(Link *link)
 
 /* --- The objects -------------------------------------------------------------------------------------------------- */
 
+typedef enum {
+    SWEEP_WATCH,                // the body went on to other things: every task gets its done callback
+    SWEEP_EARLY,                // the parent waits at the exit, and the fresh tasks have just taken their first steps
+    SWEEP_LATE,                 // one pass later, when their done callbacks would run
+} Sweep;
+
 typedef struct {
     PyObject_HEAD
     quattro_state *state;       // borrowed: our type keeps the module
@@ -618,21 +656,26 @@ typedef struct {
     PyObject *errors;           // a list, NULL while there are none
     PyObject *base_error;       // the first SystemExit or KeyboardInterrupt
     struct Turn *waiter;        // the turn that the exit waits on
+    struct Await *free_await;   // memory that __aenter__()'s has left for __aexit__()'s
     PyObject *done;             // our bound _on_task_done (or a subclass's), NULL until the first task
     PyObject *context;          // the context of done callbacks that run no code but ours
-    PyObject *kwargs;           // {"loop": loop}, for asyncio.Task()
+    PyObject *args;             // a tuple of one, for asyncio.Task(); NULL while that is called
+    PyObject *kwargs;           // {"loop": loop}, for the same
     PyObject *eager_kwargs;     // the same with "eager_start": True
-    PyObject *wake;             // our bound TaskGroup_wake
+    PyObject *wake;             // our bound TaskGroup_wake, or TaskGroup_sweep if there is no limit
     PyObject *uvloop_create_task;   // uvloop's own function, once seen
     PyObject *done_future;      // one that is done, for waking; NULL until somebody had to queue
     PyObject *newest;           // the last coroutine that got a slot without queueing, until seen started
     TaskSet tasks;
     size_t background;          // of them
+    size_t fresh;
     unsigned long thread;       // that entered the group
     Py_ssize_t limit;           // 0: none
     Py_ssize_t slots;           // taken, <= limit
     Py_ssize_t starting;        // turns that are GRANTED
     Py_ssize_t queued;          // turns in the queue
+    Py_ssize_t sweeps;          // handles of TaskGroup_sweep that are to come
+    Sweep sweep;                // what the last of them does
     Link queue;
     Link wake_list;
     unsigned entered : 1;
@@ -643,8 +686,12 @@ typedef struct {
     unsigned parent_cancel_requested : 1;
     unsigned cancel_on_enter : 1;
     unsigned wake_scheduled : 1;
+    unsigned tasks_wait : 1;    // a fresh one was found waiting: no more of them
+    unsigned parent_is_next : 1; // the sweep has asked parent_may_step() for the last task
+    unsigned tasks_shared : 1;  // others have references to those that the sweep found done
     unsigned hooks_are_ours : 1; // nobody has overridden _on_task_done or _abort
     unsigned loop_is_asyncio : 1; // its create_task is asyncio's own
+    unsigned loop_is_fast : 1;  // what loop_kind() said last was LOOP_FAST
 } TaskGroup;
 
 typedef enum {
@@ -671,7 +718,7 @@ typedef enum {
     AWAIT_ENTER, AWAIT_EXIT, AWAIT_TASKS, AWAIT_LOOP, AWAIT_DONE,
 } AwaitStage;
 
-typedef struct {
+typedef struct Await {
     PyObject_HEAD
     TaskGroup *group;
     PyObject *exc;              // what the body raised
@@ -685,6 +732,7 @@ typedef struct {
 #define TURN(op) ((Turn *)(op))
 #define TURN_OF(ptr) ((Turn *)((char *)(ptr) - offsetof(Turn, link)))
 
+static int schedule_sweep_lock_held(TaskGroup *self, Sweep what);
 static int grant_lock_held(TaskGroup *self);
 static int release_lock_held(TaskGroup *self);
 static int schedule_wake_lock_held(TaskGroup *self);
@@ -727,7 +775,7 @@ static void
 check_tasks(TaskGroup *self)
 {
     TaskSet *set = &self->tasks;
-    size_t used = 0, background = 0;
+    size_t used = 0, background = 0, fresh = 0;
     Py_ssize_t slots = 0;
     assert(set->begin <= set->end && set->end <= set->capacity && (set->entries != NULL || set->capacity == 0));
     for (size_t i = set->begin; i < set->end; i++) {
@@ -738,9 +786,12 @@ check_tasks(TaskGroup *self)
             used++;
             background += (set->entries[i] & KIND_MASK) == KIND_BACKGROUND;
             slots += (set->entries[i] & KIND_MASK) == KIND_SLOT;
+            fresh += (set->entries[i] & KIND_MASK) == KIND_FRESH;
+            assert(i >= set->swept || (set->entries[i] & KIND_MASK) != KIND_FRESH);
         }
     }
-    assert(used == set->used && background == self->background);
+    assert(used == set->used && background == self->background && fresh == self->fresh);
+    assert(fresh == 0 || self->sweeps > 0);
     assert(used == 0 || set->entries[set->begin] != 0);
     assert(slots <= self->slots || self->finished);
 }
@@ -1002,9 +1053,13 @@ iternext_result(PySendResult rc, PyObject *result)
         return result;
     }
     if (result != Py_None) {
-        // StopIteration's own constructor, because PyErr_SetObject() would take a tuple for its arguments.
-        PyObject *stop = PyObject_CallOneArg(PyExc_StopIteration, result);
+        // Not PyErr_SetObject(), which would take a tuple for the arguments; and without arguments, which nobody asks for.
+        PyTypeObject *type = (PyTypeObject *)PyExc_StopIteration;
+        PyObject *args = PyTuple_New(0);
+        PyObject *stop = args == NULL ? NULL : type->tp_new(type, args, NULL);
+        Py_XDECREF(args);
         if (stop != NULL) {
+            Py_XSETREF(((PyStopIterationObject *)stop)->value, Py_NewRef(result));
             PyErr_SetRaisedException(stop);
         }
     }
@@ -1823,7 +1878,7 @@ parent_may_step(TaskGroup *self, PyObject *task)
         debug = rc > 0 ? attr_is_true(self->loop, state->str__debug) : 0;
     }
     else {
-        rc = self->uvloop_create_task != NULL && ONLY_REFERENCES(task, 2);
+        rc = self->uvloop_create_task != NULL && !self->tasks_shared && ONLY_REFERENCES(task, 2);
         debug = rc > 0 ? call_is_true(self->loop, state->str_get_debug) : 0;
     }
     // Debug mode times each callback under its own name.
@@ -1840,7 +1895,7 @@ wake_parent_lock_held(TaskGroup *self, Turn *waiter, PyObject *last)
         return 0;               // add_done_callback() comes here again
     }
     Py_INCREF(waiter);
-    int now = last == NULL ? 0 : parent_may_step(self, last);
+    int now = last == NULL ? 0 : self->parent_is_next ? 1 : parent_may_step(self, last);
     if (now < 0) {
         PyErr_Clear();          // the loop will be asked again
     }
@@ -1969,6 +2024,9 @@ task_ended_lock_held(TaskGroup *self, PyObject *task, PyObject *error)
     if (kind == KIND_BACKGROUND) {
         self->background--;
     }
+    else if (kind == KIND_FRESH) {
+        self->fresh--;          // a stranger has called _on_task_done()
+    }
     STEP(discard_awaited_by(self, task));
     Turn *waiter = NULL;
     if (self->tasks.used == 0 && self->waiter != NULL && self->waiter->state == TURN_QUEUED) {
@@ -1996,6 +2054,174 @@ static int
 task_done_lock_held(TaskGroup *self, PyObject *task)
 {
     return task_ended_lock_held(self, task, NULL);
+}
+
+/* A task that ends well, and is not the last one, leaves the set. */
+static int
+forget_lock_held(TaskGroup *self, PyObject *task)
+{
+    ASSERT_LOCKED(self);
+    int tag = TaskSet_take(&self->tasks, task);
+    if (tag < 0) {
+        return 0;               // somebody has announced its end
+    }
+    if ((tag & KIND_MASK) == KIND_FRESH) {
+        self->fresh--;
+    }
+    int rc = discard_awaited_by(self, task);
+    Py_DECREF(task);            // the set's
+    return rc;
+}
+
+/* A fresh task gets its done callback, and is one like others from now on. */
+static int
+watch_fresh_lock_held(TaskGroup *self, PyObject *task)
+{
+    ASSERT_LOCKED(self);
+    int tag = TaskSet_tag(&self->tasks, task);
+    if (tag < 0 || (tag & KIND_MASK) != KIND_FRESH) {
+        return 0;               // somebody has announced its end
+    }
+    self->fresh--;
+    TaskSet_set_tag(&self->tasks, task, KIND_PLAIN | (tag & MARK));
+    if (add_done_callback(self, task, self->done, self->context) == 0) {
+        return 0;
+    }
+    // As if it had failed with that, for nobody would see its end.
+    PyObject *exc = PyErr_GetRaisedException();
+    if (cancel_task(self->state, task) < 0) {
+        report_unraisable(task);
+    }
+    int rc = task_ended_lock_held(self, task, exc);
+    Py_DECREF(exc);
+    return rc;
+}
+
+/* Has a fresh task ended within its first step, so that nothing is left to do but to forget it?  If it failed, its done
+   callback is going to abort the group. */
+static int
+fresh_has_ended(TaskGroup *self, PyObject *task, int *failed)
+{
+    PyObject *done = PyObject_CallOneArg(self->state->task_done, task);
+    Py_XDECREF(done);
+    *failed = done == Py_True && task_failed(self->state, task) != 0;
+    PyErr_Clear();
+    return done == Py_True && !*failed;
+}
+
+/* Look after the fresh tasks.  One that failed is acted on by its done callback, one pass later, before those that were
+   made after it take their second step, and after those that were made before it have: so the former are cancelled now.
+   `creator` is NULL, or the task that is making another within its first step: those after it have not been started.
+   All are looked at; the first error is raised. */
+static int
+sweep_lock_held(TaskGroup *self, PyObject *creator)
+{
+    ASSERT_LOCKED(self);
+    PyObject *first = NULL, *task;
+    int started = creator == NULL || TaskSet_tag(&self->tasks, creator) == KIND_FRESH;
+    int abort = 0;
+    while ((task = TaskSet_oldest_fresh(&self->tasks)) != NULL) {
+        int rc = 0, failed = 0;
+        if (self->sweep == SWEEP_WATCH || !fresh_has_ended(self, task, &failed)
+            || (creator != NULL && self->tasks.used - self->background == 1))
+        {
+            self->tasks_wait |= !failed;
+            abort |= failed;
+            rc = watch_fresh_lock_held(self, task);
+            started = started && task != creator;
+            int tag = abort && !failed && started ? TaskSet_tag(&self->tasks, task) : -1;
+            if (rc == 0 && tag >= 0 && !(tag & MARK)) {
+                TaskSet_set_tag(&self->tasks, task, tag | MARK);
+                rc = cancel_task(self->state, task);
+            }
+        }
+        else {
+            self->tasks_shared |= !ONLY_REFERENCES(task, 2);    // the set's and ours
+            if (self->tasks.used - self->background > 1) {
+                rc = forget_lock_held(self, task);
+            }
+            else if (self->sweep == SWEEP_EARLY && !(self->parent_is_next = parent_may_step(self, task) > 0)) {
+                // What is ready may count on the group, which ends with this task.
+                PyErr_Clear();
+                rc = schedule_sweep_lock_held(self, SWEEP_LATE);
+                if (rc == 0 && self->sweeps > 1) {      // and it has not been called at once
+                    Py_DECREF(task);
+                    break;
+                }
+                if (rc < 0) {
+                    collect_error(self, &first);
+                }
+                rc = task_ended_lock_held(self, task, NULL);
+            }
+            else {
+                rc = task_ended_lock_held(self, task, NULL);
+                self->parent_is_next = 0;
+            }
+        }
+        if (rc < 0) {
+            collect_error(self, &first);
+        }
+        Py_DECREF(task);
+    }
+    if (self->fresh == 0) {
+        self->tasks_shared = 0;
+    }
+    if (first != NULL) {
+        PyErr_SetRaisedException(first);
+        return -1;
+    }
+    return 0;
+}
+
+static PyObject *
+TaskGroup_sweep(PyObject *op, PyObject *Py_UNUSED(ignored))
+{
+    TaskGroup *self = GROUP(op);
+    int rc = 0;
+    Py_BEGIN_CRITICAL_SECTION(op);
+    if (self->sweeps <= 1) {    // less if somebody else has called this, too
+        rc = sweep_lock_held(self, NULL);
+    }
+    if (self->sweeps > 0) {
+        self->sweeps--;
+    }
+    check_lock_held(self);
+    Py_END_CRITICAL_SECTION();
+    if (rc < 0) {
+        return NULL;
+    }
+    Py_RETURN_NONE;
+}
+
+static PyMethodDef TaskGroup_sweep_def = {"_sweep", TaskGroup_sweep, METH_NOARGS, NULL};
+
+/* Have TaskGroup_sweep called by the loop, after all that is ready now. */
+static int
+schedule_sweep_lock_held(TaskGroup *self, Sweep what)
+{
+    ASSERT_LOCKED(self);
+    if (self->wake == NULL) {
+        PyObject *sweep = PyCFunction_New(&TaskGroup_sweep_def, (PyObject *)self);
+        if (sweep == NULL) {
+            return -1;
+        }
+        Py_XSETREF(self->wake, sweep);
+    }
+    self->sweeps++;
+    self->sweep = what;
+    // A group whose exit was broken off has no context any more.
+    PyObject *args[] = {Py_NewRef(self->loop), Py_NewRef(self->wake), Py_XNewRef(self->context)};
+    PyObject *handle = PyObject_VectorcallMethod(self->state->str_call_soon, args, 2,
+                                                 args[2] == NULL ? NULL : self->state->context_kwname);
+    for (int i = 0; i < 3; i++) {
+        Py_XDECREF(args[i]);
+    }
+    if (handle == NULL) {
+        self->sweeps--;
+        return -1;
+    }
+    Py_DECREF(handle);
+    return 0;
 }
 
 /* Have a quiet task, which is about to end, seen by a done callback.  If that can't be had, the error that says so is what
@@ -2029,11 +2255,7 @@ leave_lock_held(TaskGroup *self, const void *key)
         // The parent waits for this one: its own done callbacks come before ours, and so before the parent.
         return watch_lock_held(self, key, KIND_PLAIN);
     }
-    PyObject *task = (PyObject *)key;
-    TaskSet_take(&self->tasks, task);       // its reference is ours now
-    int rc = discard_awaited_by(self, task);
-    Py_DECREF(task);
-    return rc;
+    return forget_lock_held(self, (PyObject *)key);
 }
 
 
@@ -2086,9 +2308,11 @@ is_uvloop_function(TaskGroup *self, PyObject *function)
 static int
 loop_kind(TaskGroup *self, PyObject *create_task)
 {
+    // Asked already, for the first task of this step of the loop or of this queue.
+    int no_debug = self->loop_is_fast && (self->sweeps > 0 || self->queued > 0);
     quattro_state *state = self->state;
     PyObject *loop = self->loop;
-    self->loop_is_asyncio = 0;
+    self->loop_is_asyncio = self->loop_is_fast = 0;
     if (!PyMethod_Check(create_task) || PyMethod_GET_SELF(create_task) != loop) {
         return LOOP_UNKNOWN;
     }
@@ -2104,7 +2328,7 @@ loop_kind(TaskGroup *self, PyObject *create_task)
             return LOOP_UNKNOWN;
         }
         if (PyObject_GetOptionalAttr(loop, state->str__task_factory, &factory) < 0
-            || PyObject_GetOptionalAttr(loop, state->str__debug, &debug) < 0)
+            || (!no_debug && PyObject_GetOptionalAttr(loop, state->str__debug, &debug) < 0))
         {
             goto done;
         }
@@ -2115,8 +2339,10 @@ loop_kind(TaskGroup *self, PyObject *create_task)
             return rc < 0 ? -1 : LOOP_UNKNOWN;
         }
         factory = PyObject_CallMethodNoArgs(loop, state->str_get_task_factory);
-        debug = factory == NULL ? NULL : PyObject_CallMethodNoArgs(loop, state->str_get_debug);
-        if (debug == NULL) {
+        if (factory != NULL && !no_debug) {
+            debug = PyObject_CallMethodNoArgs(loop, state->str_get_debug);
+        }
+        if (factory == NULL || (debug == NULL && !no_debug)) {
             goto done;
         }
     }
@@ -2124,7 +2350,7 @@ loop_kind(TaskGroup *self, PyObject *create_task)
     if (c_task < 0) {
         goto done;
     }
-    if (factory == NULL || debug == NULL) {
+    if (factory == NULL || (debug == NULL && !no_debug)) {
         kind = LOOP_UNKNOWN;
     }
     else if (factory != Py_None) {
@@ -2134,9 +2360,10 @@ loop_kind(TaskGroup *self, PyObject *create_task)
         kind = LOOP_STOCK;
     }
     else {
-        kind = debug == Py_False ? LOOP_FAST : LOOP_STOCK_DEBUG;
+        kind = no_debug || debug == Py_False ? LOOP_FAST : LOOP_STOCK_DEBUG;
     }
 done:
+    self->loop_is_fast = kind == LOOP_FAST;
     Py_XDECREF(factory);
     Py_XDECREF(debug);
     return kind;
@@ -2195,10 +2422,27 @@ make_task_directly(TaskGroup *self, const Call *call, int eager)
         }
     }
     PyTypeObject *type = (PyTypeObject *)state->CTask;
-    PyObject *args = kwargs == NULL ? NULL : PyTuple_Pack(1, call->coro);
-    PyObject *task = args == NULL ? NULL : type->tp_new(type, args, kwargs);
-    if (task != NULL && type->tp_init(task, args, kwargs) < 0) {
-        Py_CLEAR(task);
+    // The tuple is used again as long as nobody else has it.
+    PyObject *args = self->args;
+    self->args = NULL;
+    if (args != NULL && ONLY_REFERENCES(args, 1)) {
+        Py_DECREF(PyTuple_GET_ITEM(args, 0));       // None
+        PyTuple_SET_ITEM(args, 0, Py_NewRef(call->coro));
+    }
+    else {
+        Py_XSETREF(args, PyTuple_Pack(1, call->coro));
+    }
+    PyObject *task = NULL;
+    if (args != NULL && kwargs != NULL) {
+        task = type->tp_new(type, args, kwargs);
+        if (task != NULL && type->tp_init(task, args, kwargs) < 0) {
+            Py_CLEAR(task);
+        }
+        if (self->args == NULL && !self->finished && ONLY_REFERENCES(args, 1)) {
+            PyTuple_SET_ITEM(args, 0, Py_NewRef(Py_None));
+            Py_DECREF(call->coro);
+            self->args = Py_NewRef(args);
+        }
     }
     Py_XDECREF(args);
     Py_XDECREF(kwargs);
@@ -2367,6 +2611,9 @@ adopt_lock_held(TaskGroup *self, PyObject *task, PyObject *coro, int kind, Turn 
     if (kind == KIND_BACKGROUND) {
         self->background++;
     }
+    else if (kind == KIND_FRESH) {
+        self->fresh++;
+    }
     if (state->add_awaited_by != NULL && self->parent != NULL) {
         PyObject *args[] = {task, Py_NewRef(self->parent)};
         PyObject *result = PyObject_Vectorcall(state->add_awaited_by, args, 2, NULL);
@@ -2378,7 +2625,12 @@ adopt_lock_held(TaskGroup *self, PyObject *task, PyObject *coro, int kind, Turn 
     }
     int rc = 0;
     if (turn == NULL) {
-        rc = add_done_callback(self, task, self->done, callback_context(self, kind));
+        if (kind == KIND_FRESH) {
+            rc = self->sweeps > 0 ? 0 : schedule_sweep_lock_held(self, SWEEP_WATCH);
+        }
+        else {
+            rc = add_done_callback(self, task, self->done, callback_context(self, kind));
+        }
     }
     else if (!turn->quiet) {
         rc = turn_add_to_task_lock_held(turn, task);
@@ -2411,6 +2663,9 @@ error:
         Py_DECREF(task);
         if (kind == KIND_BACKGROUND) {
             self->background--;
+        }
+        else if (kind == KIND_FRESH) {
+            self->fresh--;
         }
     }
     else {
@@ -2567,6 +2822,11 @@ create_now_lock_held(TaskGroup *self, const Call *call, int callable, int kind)
     }
     int free_slot = kind == KIND_SLOT && (task == NULL || ended > 0);
     if (task != NULL) {
+        if (kind == KIND_PLAIN && loop_kind == LOOP_FAST && self->hooks_are_ours && !self->exiting && !self->tasks_wait
+            && !call_has(call, state->str_eager_start))
+        {
+            kind = KIND_FRESH;
+        }
         task = adopt_lock_held(self, task, coro, free_slot ? KIND_PLAIN : kind, NULL);
     }
     else if (coro != NULL) {
@@ -2633,6 +2893,16 @@ create_lock_held(TaskGroup *self, const Call *call, int background)
     if (self->done == NULL && prepare(self) < 0) {
         close_coroutine(state, coro);
         return NULL;
+    }
+    if (self->exiting && self->fresh > 0) {
+        // By one of them, most likely: what has failed is to be acted on before the new task's first step.
+        PyObject *creator = call_in_module(state->tasks_dict, state->str_current_task, self->loop);
+        int swept = creator == NULL ? -1 : sweep_lock_held(self, creator);
+        Py_XDECREF(creator);
+        if (swept < 0) {
+            close_coroutine(state, coro);
+            return NULL;
+        }
     }
     if (background) {
         return create_now_lock_held(self, call, !rc, KIND_BACKGROUND);
@@ -2717,7 +2987,16 @@ static PyObject *
 Await_new(TaskGroup *group, AwaitStage stage, PyObject *exc)
 {
     PyTypeObject *type = group->state->Await_Type;
-    Await *self = (Await *)type->tp_alloc(type, 0);
+    Await *self = group->free_await;
+    if (self != NULL) {
+        group->free_await = NULL;
+        PyObject_Init((PyObject *)self, type);
+        Py_DECREF(type);
+        PyObject_GC_Track(self);
+    }
+    else {
+        self = (Await *)type->tp_alloc(type, 0);
+    }
     if (self != NULL) {
         self->group = (TaskGroup *)Py_NewRef(group);
         self->exc = Py_XNewRef(exc);
@@ -2780,6 +3059,7 @@ finish_lock_held(TaskGroup *group)
     Py_CLEAR(group->base_error);
     Py_CLEAR(group->waiter);
     Py_CLEAR(group->context);
+    Py_CLEAR(group->args);
     Py_CLEAR(group->kwargs);
     Py_CLEAR(group->eager_kwargs);
     Py_CLEAR(group->uvloop_create_task);
@@ -2791,8 +3071,16 @@ finish_lock_held(TaskGroup *group)
 
 /* Wait until the last task is done, or the parent is cancelled: the object to yield. */
 static PyObject *
-exit_wait(TaskGroup *group)
+exit_wait_lock_held(TaskGroup *group)
 {
+    if (group->sweeps == 1 && group->sweep == SWEEP_WATCH) {
+        // None of the fresh tasks has been started, and the first one will have been when that handle is called.
+        group->sweep = SWEEP_EARLY;
+        if (group->fresh > 1 && schedule_sweep_lock_held(group, SWEEP_EARLY) < 0) {
+            group->sweep = SWEEP_WATCH;
+            return NULL;
+        }
+    }
     Turn *turn = Turn_new(group, NULL, TURN_QUEUED);
     if (turn != NULL) {
         turn->blocking = turn->exit = 1;
@@ -3018,7 +3306,7 @@ exit_step_lock_held(Await *self, PyObject *thrown, PyObject **result)
     }
 
     if (group->tasks.used != 0) {
-        *result = exit_wait(group);
+        *result = exit_wait_lock_held(group);
         if (*result == NULL) {
             goto error;
         }
@@ -3220,9 +3508,17 @@ static void
 Await_dealloc(PyObject *op)
 {
     PyTypeObject *type = Py_TYPE(op);
+    Await *self = (Await *)op;
     PyObject_GC_UnTrack(op);
     Await_clear(op);
-    Py_CLEAR(((Await *)op)->group);
+    TaskGroup *group = self->group;
+    self->group = NULL;
+    if (KEEP_ONE && group->free_await == NULL && !group->exiting) {
+        group->free_await = self;       // with its reference to the type, which knows the size
+        Py_DECREF(group);
+        return;
+    }
+    Py_DECREF(group);
     type->tp_free(op);
     Py_DECREF(type);
 }
@@ -3714,6 +4010,7 @@ TaskGroup_traverse(PyObject *op, visitproc visit, void *arg)
     Py_VISIT(self->waiter);
     Py_VISIT(self->done);
     Py_VISIT(self->context);
+    Py_VISIT(self->args);
     Py_VISIT(self->kwargs);
     Py_VISIT(self->eager_kwargs);
     Py_VISIT(self->uvloop_create_task);
@@ -3745,6 +4042,7 @@ TaskGroup_clear(PyObject *op)
     Py_CLEAR(self->waiter);
     Py_CLEAR(self->done);
     Py_CLEAR(self->context);
+    Py_CLEAR(self->args);
     Py_CLEAR(self->kwargs);
     Py_CLEAR(self->eager_kwargs);
     Py_CLEAR(self->uvloop_create_task);
@@ -3762,7 +4060,8 @@ TaskGroup_clear(PyObject *op)
             Py_DECREF(turn);
         }
     }
-    self->background = 0;
+    self->background = self->fresh = 0;
+    self->sweeps = 0;
     TaskSet_clear(&self->tasks);
     return 0;
 }
@@ -3774,6 +4073,12 @@ TaskGroup_dealloc(PyObject *op)
     PyObject_GC_UnTrack(op);
     TaskGroup_clear(op);
     Py_CLEAR(GROUP(op)->loop);
+    PyObject *free_await = (PyObject *)GROUP(op)->free_await;
+    if (free_await != NULL) {
+        PyTypeObject *await_type = Py_TYPE(free_await);
+        PyObject_GC_Del(free_await);
+        Py_DECREF(await_type);
+    }
     type->tp_free(op);
     Py_DECREF(type);
 }
@@ -3997,6 +4302,8 @@ module_exec(PyObject *module)
     REQUIRE(task_add_done_callback, PyObject_GetAttr(state->CTask, state->str_add_done_callback));
     REQUIRE(task_cancel, PyObject_GetAttr(state->CTask, state->str_cancel));
     REQUIRE(task_cancelled, PyObject_GetAttr(state->CTask, state->str_cancelled));
+    REQUIRE(task_cancelling, PyObject_GetAttr(state->CTask, state->str_cancelling));
+    REQUIRE(task_done, PyObject_GetAttr(state->CTask, state->str_done));
     REQUIRE(task_exception, PyObject_GetAttr(state->CTask, state->str_exception));
     REQUIRE(task__exception, PyObject_GetAttr(state->CTask, state->str__exception));
     REQUIRE(CancelledError, import_attr("asyncio.exceptions", "CancelledError"));

@@ -119,6 +119,13 @@ lend_sections(PyObject *op)
 #  define ONLY_REFERENCES(op, count) (Py_REFCNT(op) == (count))
 #endif
 
+/* May the memory of a dead object be kept for the next of its kind?  Not where threads would have to agree on it. */
+#ifdef Py_GIL_DISABLED
+#  define KEEP_ONE 0
+#else
+#  define KEEP_ONE 1
+#endif
+
 /* Functions named ..._lock_held need the group's critical section. */
 #if defined(Py_GIL_DISABLED) && PY_VERSION_HEX >= 0x030e0000
 #  define ASSERT_LOCKED(op) assert(PyMutex_IsLocked(&((PyObject *)(op))->ob_mutex))

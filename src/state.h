@@ -21,6 +21,8 @@
     X(task_add_done_callback)  /* its methods */ \
     X(task_cancel) \
     X(task_cancelled) \
+    X(task_cancelling) \
+    X(task_done) \
     X(task_exception) \
     X(task__exception)     /* the descriptor of its attribute */ \
     X(CancelledError) \

@@ -71,3 +71,13 @@ def collected() -> Iterator[None]:
     gc.disable()
     yield
     gc.enable()
+
+
+@pytest.fixture(scope="module")
+def unfrozen() -> Iterator[None]:
+    """For hypothesis, which asks the collector who refers to its random numbers."""
+    gc.unfreeze()
+    yield
+    gc.unfreeze()
+    gc.collect()
+    gc.freeze()  # as it was

@@ -20,7 +20,7 @@ import os
 import sys
 import warnings
 from asyncio import CancelledError, Task
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -33,7 +33,7 @@ from reference import ReferenceTaskGroup
 
 import quattro
 
-pytestmark = pytest.mark.filterwarnings("error")
+pytestmark = [pytest.mark.filterwarnings("error"), pytest.mark.usefixtures("unfrozen")]
 
 # By default the same programs every time; with a number, that many new ones for each test (`make model`).
 EXAMPLES = os.environ.get("QUATTRO_MODEL_EXAMPLES")
@@ -50,15 +50,6 @@ def examples(by_default: int) -> settings:
         print_blob=True,
         suppress_health_check=list(HealthCheck),
     )
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _unfreeze() -> Iterator[None]:
-    gc.unfreeze()  # hypothesis asks the collector who refers to its random numbers
-    yield
-    gc.unfreeze()
-    gc.collect()
-    gc.freeze()  # as it was (conftest.py)
 
 
 RUNS = itertools.count()
