@@ -18,7 +18,7 @@ failure again takes no more memory (asked only with STRIDE 0).  With a STRIDE ab
 
 Some losses are asyncio's own, and stay so in any group: it marks a future as done before it finds that it can't
 schedule who waits for it, loses a task that it can't schedule, and a callback that its loop can't run.  What is left
-waiting is excused where it shows that this is what happened, see judge().
+waiting is excused where it shows that this is what happened, see judge(); a slot that nobody has got never is.
 """
 
 from __future__ import annotations
@@ -245,6 +245,7 @@ class Run:
 
     def __init__(self, path: Path, begin: Callable[[], None], loop_class: type[asyncio.SelectorEventLoop]) -> None:
         self.wrong: list[str] = []
+        self.never: list[str] = []  # what nothing excuses
         self.excused = self.failed_callbacks = 0
         self.loop = loop_class(Selector())
         self.loop.set_exception_handler(self.report)
@@ -294,7 +295,7 @@ class Run:
             self.wrong.append(f"unraisable {unraisable.exc_value!r}")
 
     def judge(self, task: asyncio.Task[None]) -> None:
-        """Is anything left waiting that is not excused?"""
+        """Is anything wrong, or left waiting without a reason?"""
         self.outcome = (
             "waits" if not task.done() else "cancelled" if task.cancelled() else type(task.exception()).__name__
         )
@@ -304,46 +305,60 @@ class Run:
             self.excused += 1  # the exit was broken off, or there was none; as in asyncio, the tasks go on
         if MEMORY.what == "life":
             self.excused += self.failed_callbacks  # never called, for all that is known
-        alone = MEMORY.stop == MEMORY.first + 1
-        if not alone:
-            self.excused += MEMORY.refused  # and no memory for another attempt
         groups: list[Any] = [op for op in gc.get_objects() if isinstance(op, OURS[0])]
-        for group in MEMORY.groups:
-            statistics = super(OURS[0], group).statistics()  # type: ignore[misc]
+        for group in groups:
+            running, queued, _, limit = statistics = super(OURS[0], group).statistics()  # type: ignore[misc]
             if not group._tasks and any(statistics[:3]):
-                self.wrong.append(f"a group without tasks has {statistics}")
+                self.never.append(f"a group without tasks has {statistics}")
+            if queued and running < limit and not group._aborting:
+                self.never.append(f"nobody got the slot that is free: {statistics}")
+            # Whoever waited for the end of a task could not be scheduled.
+            self.excused += self.was_refused() and any(task.done() for task in group._tasks)
         MEMORY.groups.clear()
-        for other in asyncio.all_tasks(self.loop):
+        waiting = asyncio.all_tasks(self.loop)
+        for other in waiting:
             other._log_destroy_pending = False  # type: ignore[attr-defined]
-            self.wrong.append(f"{other} waits"[:300])
             group = next((op for op in groups if other in op._tasks), None)
-            waits_for = other._fut_waiter  # type: ignore[attr-defined]
-            # Half made; or nobody left its group.
-            self.excused += waits_for is None if group is None else task.done() and not group._exiting
-            if isinstance(waits_for, asyncio.Future):
-                self.excused += waits_for.done()  # set_result() or cancel() could not schedule who waits
-            elif isinstance(waits_for, OURS):
-                # As with a future: who waits for a turn that has come or was cancelled could not be scheduled.
-                gone = MEMORY.refused + self.failed_callbacks > 0 and repr(waits_for) in (
-                    "<turn running>",
-                    "<turn cancelled>",
-                )
-                # A Task that could not even be entered, which takes memory before 3.14.
-                not_entered = sys.version_info < (3, 14) and self.failed_callbacks > 0
-                self.excused += gone or not_entered or not alone
+            nobody_left = group is not None and task.done() and not group._exiting
+            self.excused += nobody_left or self.is_lost(other, half_made=group is None)
+        if not self.excused:
+            self.wrong += [f"{other} waits"[:300] for other in waiting]
+
+    def was_refused(self) -> bool:
+        """Did asyncio fail to schedule or to call something?  (Without memory call_soon() cannot even be called.)"""
+        return MEMORY.refused + self.failed_callbacks > 0 or MEMORY.stop > MEMORY.first + 1
+
+    def is_lost(self, task: Any, half_made: bool) -> bool:
+        """Was it asyncio that could not let this task go on?  (Others may wait for it.)"""
+        waits_for = task._fut_waiter
+        if waits_for is None:
+            return half_made
+        if isinstance(waits_for, asyncio.Future):
+            return waits_for.done()  # set_result() or cancel() could not schedule who waits
+        if not isinstance(waits_for, OURS):
+            return False
+        # As with a future: who waits for a turn that has come or was cancelled could not be scheduled.  A turn that was
+        # granted is tried again, unless there is no memory for that either.
+        gone = ["<turn running>", "<turn cancelled>"]
+        if MEMORY.stop > MEMORY.first + 1:
+            gone.append("<turn granted>")
+        if self.was_refused() and repr(waits_for) in gone:
+            return True
+        # A Task that could not even be entered, which takes memory before 3.14.
+        return sys.version_info < (3, 14) and self.failed_callbacks > 0
 
 
 def run(path: Path, begin: Callable[[], None], loop_class: type[asyncio.SelectorEventLoop]) -> tuple[str, list[str]]:
     """The outcome, and what is wrong; anything that stays in memory is (asyncio leaks some of what it loses)."""
     run = Run(path, begin, loop_class)
     outcome = run.outcome + " (excused)" * (run.excused > 0)
-    wrong, excused = run.wrong, run.excused
+    wrong, excused = run.never + run.wrong * (not run.excused), run.excused
     del run
     for _ in range(3):  # finalizers bring some back
         gc.collect()
     if excused:
         gc.freeze()  # out of sight
-        return outcome, []
+        return outcome, wrong
     kinds = (*OURS, asyncio.Task, types.CoroutineType)
     stay = [op for op in gc.get_objects() if isinstance(op, kinds) and not is_half_made(op)]
     return outcome, wrong + [f"{op!r} stays"[:300] for op in stay]
@@ -355,15 +370,20 @@ def is_half_made(op: Any) -> bool:
     return isinstance(coro, types.CoroutineType) and coro.cr_frame is None
 
 
-def grows(function: Callable[[], object]) -> bool:
-    """Does each call leave something?  (CPython's free lists grow for hundreds of calls.)"""
+def again(function: Callable[[], tuple[str, list[str]]]) -> list[str]:
+    """The same failure again: what is wrong then, or that each run leaves something.
+
+    CPython's free lists grow for hundreds of runs, and may so move the failure to a place that is excused.
+    """
     for calls in (1, 1, 1, 1, 500, 500, 500):
         before = COUNT()
         for _ in range(calls):
-            function()
+            outcome, wrong = function()
+            if wrong or "excused" in outcome:
+                return wrong
         if COUNT() - before < calls:
-            return False
-    return True
+            return []
+    return ["memory grows"]
 
 
 def sweep(
@@ -383,16 +403,10 @@ def sweep(
     for name, begin in positions:
         print(name, file=sys.stderr, flush=True)  # for a crash
         outcome, wrong = run(path, begin, loop_class)
-        wrong = [what for what in wrong if what not in usual]
         alone = MEMORY.stop == MEMORY.first + 1  # without memory at all, CPython itself leaves something
-        if (
-            thorough
-            and alone
-            and not wrong
-            and "excused" not in outcome
-            and grows(lambda: run(path, begin, loop_class))
-        ):
-            wrong = ["memory grows"]
+        if thorough and alone and not wrong and "excused" not in outcome:
+            wrong = again(lambda: run(path, begin, loop_class))
+        wrong = [what for what in wrong if what not in usual]
         outcomes[outcome] += 1
         if wrong:
             bad += 1
