@@ -262,10 +262,23 @@ def test_task_that_returns_nonsense(name: str, nonsense: Any) -> None:
     outlive(lambda: eventful(2), factory)
 
 
+PLACES = [
+    "enter",
+    "body",
+    "child",
+    "queued",
+    "callable",
+    "background",
+    "clean-up",
+    "handler",
+    "callback",
+    "exit",
+    "leave",
+]
+
+
 @ERRORS
-@pytest.mark.parametrize(
-    "place", ["body", "child", "callable", "background", "clean-up", "handler", "callback", "exit"]
-)
+@pytest.mark.parametrize("place", PLACES + ["eager"] * (sys.version_info >= (3, 12)))
 def test_error_from_every_place(place: str, error: type[BaseException]) -> None:
     """An error may come from wherever somebody's code runs, base errors too: every task that began has ended."""
     script = textwrap.dedent(f"""
@@ -273,10 +286,11 @@ def test_error_from_every_place(place: str, error: type[BaseException]) -> None:
         from quattro import TaskGroup
 
         place, error = {place!r}, {error.__module__}.{error.__qualname__}("here")
-        began, ended = [], []
+        began, ended, struck = [], [], []
 
         def strike(where):
             if where == place:
+                struck.append(where)
                 raise error
 
         async def sibling(i):
@@ -301,13 +315,29 @@ def test_error_from_every_place(place: str, error: type[BaseException]) -> None:
             strike("background")
             await asyncio.Event().wait()
 
+        async def at_once(where):
+            strike(where)
+
+        async def fails(error):
+            raise error
+
+        class Group(TaskGroup):
+            async def __aenter__(self):
+                await super().__aenter__()
+                strike("enter")
+                return self
+
+            async def __aexit__(self, *exc):
+                await super().__aexit__(*exc)
+                strike("leave")
+
         def make():
             strike("callable")
             return child()
 
         async def main():
             asyncio.get_running_loop().set_exception_handler(lambda *args: strike("handler"))
-            async with TaskGroup(concurrency_limit=3) as tg:
+            async with Group(concurrency_limit=3) as tg:
                 if place == "exit":
                     asyncio.get_running_loop().call_later(0.01, lambda: strike("exit"))
                 tg.create_background_task(sibling(0))
@@ -316,7 +346,13 @@ def test_error_from_every_place(place: str, error: type[BaseException]) -> None:
                 tg.create_background_task(cleaner())
                 tg.create_task(make)
                 tg.create_task(sibling(1))
+                tg.create_task(at_once("queued"))
                 await asyncio.sleep(0)
+                if place == "eager":
+                    tg.create_background_task(at_once("eager"), eager_start=True)
+                if place == "handler":  # which hears of what a base error displaces
+                    for displaced in (ValueError(), SystemExit()):
+                        tg.create_background_task(fails(displaced))
                 strike("body")
                 await asyncio.sleep(0.02)
                 asyncio.get_running_loop().call_soon(tg.cancel)
@@ -325,7 +361,8 @@ def test_error_from_every_place(place: str, error: type[BaseException]) -> None:
             asyncio.run(main())
         except BaseException as caught:
             pass
-        assert began and sorted(began) == sorted(ended), (began, ended)
+        assert (began or place == "enter") and sorted(began) == sorted(ended), (began, ended)
+        assert struck, "never came there"
     """)
     done = subprocess.run(
         [sys.executable, "-X", "dev", "-c", "import builtins, asyncio.exceptions\n" + script],
