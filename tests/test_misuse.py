@@ -678,36 +678,6 @@ def test_base_error_in_a_child(limit: int | None, kind: str, where: str) -> None
     assert done.returncode == 0 and "never awaited" not in done.stderr and "destroyed" not in done.stderr, done.stderr
 
 
-@pytest.mark.parametrize("state", ["running", "queued", "never stepped"])
-def test_interpreter_ends_with_a_live_group(state: str) -> None:
-    """An interpreter that ends while a group is alive says nothing, and does not crash."""
-    script = textwrap.dedent(f"""
-        import asyncio, sys
-        from quattro import TaskGroup
-
-        async def forever():
-            await asyncio.get_running_loop().create_future()
-
-        async def main():
-            global group
-            group = TaskGroup(concurrency_limit=2)
-            await group.__aenter__()
-            for _ in range(1 if {state!r} == "running" else 5):
-                group.create_task(forever())
-            group.create_background_task(forever)
-            if {state!r} != "never stepped":
-                await asyncio.sleep(0)
-
-        loop = asyncio.new_event_loop()
-        loop.set_exception_handler(lambda *args: None)  # asyncio's own "Task was destroyed but it is pending"
-        loop.run_until_complete(main())
-        loop.close()
-    """)
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
-    lines = [line for line in done.stderr.splitlines() if "never awaited" not in line and "forever" not in line]
-    assert (done.returncode, lines) == (0, [])
-
-
 @pytest.mark.skipif(sys.version_info < (3, 12), reason="interpreters with their own GIL came with 3.12")
 def test_subinterpreters() -> None:
     """The extension works in interpreters with a GIL of their own."""
