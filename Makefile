@@ -14,6 +14,7 @@
 # Every test once more, with the C built for it:
 #   make invariants  the group's state is checked after each transition (QUATTRO_DEBUG=1)
 #   make asan        under AddressSanitizer and UBSan, after a planted error that has to be found
+#   make valgrind    some of the tests under memcheck: memory that is read before it is written (TESTS=... for others)
 #   make coverage    the lines and branches of the C that are reached: fails if a line was missed
 #   make mutations   break the C in each of a list of ways, and see that a test notices (MUTATIONS=... for some)
 #
@@ -40,7 +41,7 @@ SEED ?= $(shell date +%s)
 BENCH ?=
 BENCHER = PYTHONPATH=. $(VENV)-bench/bin/python
 
-.PHONY: run test model invariants leaks faults asan coverage mutations soak growth stress namesake
+.PHONY: run test model invariants leaks faults asan valgrind coverage mutations soak growth stress namesake
 .PHONY: lint docs dist dist-test bench pictures budget guard guard-record clean
 
 run: $(INSTALLED)
@@ -81,10 +82,13 @@ stress: $(INSTALLED)
 	$(BIN)/python tests/stress/runner.py $(STRESS)
 
 faults: $(INSTALLED)
-	QUATTRO_FAULTS=0 $(BIN)/pytest tests/test_faults.py tests/test_hostile.py
+	QUATTRO_FAULTS=0 $(BIN)/pytest tests/test_faults.py tests/test_hostile.py tests/test_calls.py
 
 asan: $(VENV)/tools
 	tests/sanitized.sh $(BIN)/python $(TESTS)
+
+valgrind: $(VENV)/tools
+	tests/memcheck.sh $(BIN)/python $(TESTS)
 
 coverage: $(VENV)/tools
 	$(BIN)/python -m pip install --quiet --group coverage

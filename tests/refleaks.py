@@ -31,6 +31,7 @@ LEFT_OUT = [
     "neighbour_pytest",
     "neighbour_servers",
     "portable_c",
+    "shutdown",
     "soak",
     "stress",
     "typing",
