@@ -35,6 +35,8 @@
    forgotten, the others get the callback.  If the body does anything else first, the sweep comes when only the oldest
    of them has taken its step, and gives all of them the callback.  Either way everything takes its steps in the order
    in which it would with asyncio's group, but for the parent, which goes on one or two passes of the loop earlier.
+   When many tasks are cancelled together, they become fresh again, and the sweep comes when they have taken the step
+   that the cancellation is.
 
    With a limit, a task that may start at once holds a slot (kind SLOT), given back by its done callback.  Otherwise
    its Task runs run_turn(turn), the `async def` of _turn.py, and parks in `await turn`:
@@ -360,7 +362,7 @@ enum {
     KIND_PLAIN = 0,             // foreground, no slot of its own in the set
     KIND_SLOT = 1,              // foreground, its done callback gives a slot back
     KIND_BACKGROUND = 2,
-    KIND_FRESH = 3,             // foreground, without a done callback yet
+    KIND_FRESH = 3,             // without a done callback; background while background tasks are being stopped
     KIND_MASK = 3,
     MARK = 4,                   // the group has cancelled it
     TAG_MASK = 7,
@@ -379,6 +381,7 @@ typedef struct {
 
 #define ENTRY_TASK(entry) ((PyObject *)((entry) & ~(uintptr_t)TAG_MASK))
 #define NOT_FOUND SIZE_MAX
+#define SWEEP_FROM 4            // tasks that are cancelled together
 #define SCAN 16                 // entries that are looked at one by one
 
 /* The slot in the index that leads to a task, or the free one where it belongs. */
@@ -591,6 +594,16 @@ TaskSet_oldest_fresh(TaskSet *set)
 }
 
 static void
+TaskSet_make_fresh(TaskSet *set, const void *task)
+{
+    size_t at = TaskSet_find(set, task);
+    set->entries[at] |= KIND_FRESH;
+    if (at < set->swept) {
+        set->swept = at;
+    }
+}
+
+static void
 TaskSet_clear(TaskSet *set)
 {
     TaskSet old = *set;
@@ -662,7 +675,8 @@ typedef struct {
     PyObject *args;             // a tuple of one, for asyncio.Task(); NULL while that is called
     PyObject *kwargs;           // {"loop": loop}, for the same
     PyObject *eager_kwargs;     // the same with "eager_start": True
-    PyObject *wake;             // our bound TaskGroup_wake, or TaskGroup_sweep if there is no limit
+    PyObject *wake;             // our bound TaskGroup_wake
+    PyObject *sweeper;          // our bound TaskGroup_sweep
     PyObject *uvloop_create_task;   // uvloop's own function, once seen
     PyObject *done_future;      // one that is done, for waking; NULL until somebody had to queue
     PyObject *newest;           // the last coroutine that got a slot without queueing, until seen started
@@ -733,6 +747,7 @@ typedef struct Await {
 #define TURN_OF(ptr) ((Turn *)((char *)(ptr) - offsetof(Turn, link)))
 
 static int schedule_sweep_lock_held(TaskGroup *self, Sweep what);
+static int sweep_lock_held(TaskGroup *self, PyObject *creator);
 static int grant_lock_held(TaskGroup *self);
 static int release_lock_held(TaskGroup *self);
 static int schedule_wake_lock_held(TaskGroup *self);
@@ -784,7 +799,8 @@ check_tasks(TaskGroup *self)
             assert(Py_REFCNT(task) > 0);
             assert(set->index == NULL || set->index[TaskSet_slot(set, task)] == i + 1);
             used++;
-            background += (set->entries[i] & KIND_MASK) == KIND_BACKGROUND;
+            background += (set->entries[i] & KIND_MASK) == (self->stopping ? KIND_FRESH : KIND_BACKGROUND);
+            background += self->stopping && (set->entries[i] & KIND_MASK) == KIND_BACKGROUND;
             slots += (set->entries[i] & KIND_MASK) == KIND_SLOT;
             fresh += (set->entries[i] & KIND_MASK) == KIND_FRESH;
             assert(i >= set->swept || (set->entries[i] & KIND_MASK) != KIND_FRESH);
@@ -816,7 +832,7 @@ check_lock_held(TaskGroup *self)
     assert(self->waiter == NULL || (self->exiting && self->waiter->group == self && self->waiter->coro == NULL));
     if (self->finished) {
         assert(self->parent == NULL && self->errors == NULL && self->base_error == NULL && self->waiter == NULL);
-        assert(self->tasks.used > 0 || (self->done == NULL && self->wake == NULL));
+        assert(self->tasks.used > 0 || (self->done == NULL && self->wake == NULL && self->sweeper == NULL));
     }
     else {
         assert(!self->entered || (self->loop != NULL && self->parent != NULL));
@@ -1744,6 +1760,28 @@ collect_error(TaskGroup *self, PyObject **first)
     }
 }
 
+/* A task that is about to be cancelled is likely to end with that: its done callback is taken back, it is fresh again. */
+static int
+take_callback_lock_held(TaskGroup *self, PyObject *task)
+{
+    ASSERT_LOCKED(self);
+    if (!Py_IS_TYPE(task, (PyTypeObject *)self->state->CTask) || self->done == NULL) {
+        return 0;
+    }
+    PyObject *args[] = {task, Py_NewRef(self->done)};
+    lend_sections(task);
+    PyObject *count = PyObject_Vectorcall(self->state->task_remove_done_callback, args, 2, NULL);
+    Py_DECREF(args[1]);
+    // An error is of another callback, which was compared with ours after ours had been found.
+    int removed = count == NULL ? -1 : PyObject_IsTrue(count);
+    Py_XDECREF(count);
+    if (removed != 0 && TaskSet_tag(&self->tasks, task) >= 0) {
+        TaskSet_make_fresh(&self->tasks, task);
+        self->fresh++;
+    }
+    return removed < 0 ? -1 : 0;
+}
+
 /* Cancel the tasks that the group has not cancelled yet, once each.  A background task that somebody else has cancelled
    is left to its clean-up.  All are tried; the first error is raised. */
 static int
@@ -1753,6 +1791,9 @@ cancel_tasks_lock_held(TaskGroup *self)
     quattro_state *state = self->state;
     PyObject *first = NULL;
     size_t found;
+    int kind_to_sweep = self->aborting ? KIND_PLAIN : KIND_BACKGROUND;
+    int sweep = self->hooks_are_ours && self->loop_is_fast && self->tasks.used >= SWEEP_FROM
+                && !(self->aborting && self->stopping);
     do {
         size_t at = 0;
         found = 0;
@@ -1764,12 +1805,22 @@ cancel_tasks_lock_held(TaskGroup *self)
             if (cancelling < 0) {       // it is asked only once, so it is cancelled whatever it says
                 collect_error(self, &first);
             }
+            if (sweep && kind == kind_to_sweep && take_callback_lock_held(self, task) < 0) {
+                collect_error(self, &first);
+            }
             if (cancelling <= 0 && cancel_task(state, task) < 0) {
                 collect_error(self, &first);
             }
             Py_DECREF(task);
         }
     } while (found > 0);
+    if (self->fresh > 0 && self->sweeps == 0 && schedule_sweep_lock_held(self, SWEEP_EARLY) < 0) {
+        collect_error(self, &first);
+        self->sweep = SWEEP_WATCH;
+        if (sweep_lock_held(self, NULL) < 0) {
+            collect_error(self, &first);
+        }
+    }
     if (first != NULL) {
         PyErr_SetRaisedException(first);
         return -1;
@@ -2002,6 +2053,14 @@ discard_awaited_by(TaskGroup *self, PyObject *task)
     return result == NULL ? -1 : 0;
 }
 
+/* While background tasks are being stopped, all that are fresh are such. */
+static void
+fresh_leaves(TaskGroup *self)
+{
+    self->fresh--;
+    self->background -= self->stopping;
+}
+
 /* A finished group without tasks needs no callbacks, which are cycles. */
 static void
 drop_callbacks_lock_held(TaskGroup *self)
@@ -2009,6 +2068,7 @@ drop_callbacks_lock_held(TaskGroup *self)
     if (self->finished && self->tasks.used == 0) {
         Py_CLEAR(self->done);
         Py_CLEAR(self->wake);
+        Py_CLEAR(self->sweeper);
         TaskSet_clear(&self->tasks);
     }
 }
@@ -2025,7 +2085,7 @@ task_ended_lock_held(TaskGroup *self, PyObject *task, PyObject *error)
         self->background--;
     }
     else if (kind == KIND_FRESH) {
-        self->fresh--;          // a stranger has called _on_task_done()
+        fresh_leaves(self);
     }
     STEP(discard_awaited_by(self, task));
     Turn *waiter = NULL;
@@ -2066,7 +2126,7 @@ forget_lock_held(TaskGroup *self, PyObject *task)
         return 0;               // somebody has announced its end
     }
     if ((tag & KIND_MASK) == KIND_FRESH) {
-        self->fresh--;
+        fresh_leaves(self);
     }
     int rc = discard_awaited_by(self, task);
     Py_DECREF(task);            // the set's
@@ -2083,7 +2143,7 @@ watch_fresh_lock_held(TaskGroup *self, PyObject *task)
         return 0;               // somebody has announced its end
     }
     self->fresh--;
-    TaskSet_set_tag(&self->tasks, task, KIND_PLAIN | (tag & MARK));
+    TaskSet_set_tag(&self->tasks, task, (self->stopping ? KIND_BACKGROUND : KIND_PLAIN) | (tag & MARK));
     if (add_done_callback(self, task, self->done, self->context) == 0) {
         return 0;
     }
@@ -2122,9 +2182,9 @@ sweep_lock_held(TaskGroup *self, PyObject *creator)
     int abort = 0;
     while ((task = TaskSet_oldest_fresh(&self->tasks)) != NULL) {
         int rc = 0, failed = 0;
-        if (self->sweep == SWEEP_WATCH || !fresh_has_ended(self, task, &failed)
-            || (creator != NULL && self->tasks.used - self->background == 1))
-        {
+        // The parent does not wait for background tasks before it stops them.
+        int last = self->tasks.used - (self->stopping ? 0 : self->background) == 1;
+        if (self->sweep == SWEEP_WATCH || !fresh_has_ended(self, task, &failed) || (creator != NULL && last)) {
             self->tasks_wait |= !failed;
             abort |= failed;
             rc = watch_fresh_lock_held(self, task);
@@ -2137,7 +2197,7 @@ sweep_lock_held(TaskGroup *self, PyObject *creator)
         }
         else {
             self->tasks_shared |= !ONLY_REFERENCES(task, 2);    // the set's and ours
-            if (self->tasks.used - self->background > 1) {
+            if (!last) {
                 rc = forget_lock_held(self, task);
             }
             else if (self->sweep == SWEEP_EARLY && !(self->parent_is_next = parent_may_step(self, task) > 0)) {
@@ -2200,17 +2260,17 @@ static int
 schedule_sweep_lock_held(TaskGroup *self, Sweep what)
 {
     ASSERT_LOCKED(self);
-    if (self->wake == NULL) {
-        PyObject *sweep = PyCFunction_New(&TaskGroup_sweep_def, (PyObject *)self);
-        if (sweep == NULL) {
+    if (self->sweeper == NULL) {
+        PyObject *sweeper = PyCFunction_New(&TaskGroup_sweep_def, (PyObject *)self);
+        if (sweeper == NULL) {
             return -1;
         }
-        Py_XSETREF(self->wake, sweep);
+        Py_XSETREF(self->sweeper, sweeper);
     }
     self->sweeps++;
     self->sweep = what;
     // A group whose exit was broken off has no context any more.
-    PyObject *args[] = {Py_NewRef(self->loop), Py_NewRef(self->wake), Py_XNewRef(self->context)};
+    PyObject *args[] = {Py_NewRef(self->loop), Py_NewRef(self->sweeper), Py_XNewRef(self->context)};
     PyObject *handle = PyObject_VectorcallMethod(self->state->str_call_soon, args, 2,
                                                  args[2] == NULL ? NULL : self->state->context_kwname);
     for (int i = 0; i < 3; i++) {
@@ -4016,6 +4076,7 @@ TaskGroup_traverse(PyObject *op, visitproc visit, void *arg)
     Py_VISIT(self->uvloop_create_task);
     Py_VISIT(self->done_future);
     Py_VISIT(self->wake);
+    Py_VISIT(self->sweeper);
     Py_VISIT(self->newest);
     for (size_t i = self->tasks.begin; i < self->tasks.end; i++) {
         Py_VISIT(ENTRY_TASK(self->tasks.entries[i]));
@@ -4048,6 +4109,7 @@ TaskGroup_clear(PyObject *op)
     Py_CLEAR(self->uvloop_create_task);
     Py_CLEAR(self->done_future);
     Py_CLEAR(self->wake);
+    Py_CLEAR(self->sweeper);
     Py_CLEAR(self->newest);
     Link *heads[] = {&self->queue, &self->wake_list};
     for (int i = 0; i < 2; i++) {
@@ -4302,6 +4364,7 @@ module_exec(PyObject *module)
     REQUIRE(task_add_done_callback, PyObject_GetAttr(state->CTask, state->str_add_done_callback));
     REQUIRE(task_cancel, PyObject_GetAttr(state->CTask, state->str_cancel));
     REQUIRE(task_cancelled, PyObject_GetAttr(state->CTask, state->str_cancelled));
+    REQUIRE(task_remove_done_callback, PyObject_GetAttr(state->CTask, state->str_remove_done_callback));
     REQUIRE(task_cancelling, PyObject_GetAttr(state->CTask, state->str_cancelling));
     REQUIRE(task_done, PyObject_GetAttr(state->CTask, state->str_done));
     REQUIRE(task_exception, PyObject_GetAttr(state->CTask, state->str_exception));

@@ -354,3 +354,103 @@ async def test_debug_mode_sees_each_end(handles: list[str]) -> None:
         for _ in range(3):
             tg.create_task(noop())
     assert handles.count("_on_task_done") == 3 and "_sweep" not in handles
+
+
+@pytest.mark.loops("asyncio")
+@pytest.mark.parametrize("background", [False, True])
+async def test_many_that_are_cancelled_together(background: bool, handles: list[str]) -> None:
+    """Those that end with it are forgotten by one handle; each of the others has its done callback again."""
+
+    async def stubborn() -> None:
+        with contextlib.suppress(asyncio.CancelledError):
+            await forever()
+        await settle(2)
+
+    async with TaskGroup() as tg:
+        create = tg.create_background_task if background else tg.create_task
+        tasks = [create(forever()) for _ in range(50)] + [create(stubborn())]
+        await settle(2)
+        del handles[:]
+        if not background:
+            tg.cancel()
+    assert handles.count("_on_task_done") == 1 and 0 < handles.count("_sweep") <= 2
+    assert [task.cancelled() for task in tasks] == [True] * 50 + [False]
+    assert [task.cancelling() for task in tasks] == [1] * 51
+
+
+@pytest.mark.loops("asyncio", "uvloop")
+@pytest.mark.parametrize("background", [False, True])
+async def test_errors_of_many_that_are_cancelled_together(background: bool) -> None:
+    """All that they raise is collected, in the order in which they end; what they create then is awaited, too."""
+    seen: list[int] = []
+
+    async def job(number: int, passes: int) -> None:
+        try:
+            await forever()
+        finally:
+            if background and number == 1:
+                tg.create_task(helper())
+            await settle(passes)
+            raise ValueError(number)
+
+    async def helper() -> None:
+        await settle(5)
+        seen.append(0)
+
+    with pytest.raises(ExceptionGroup) as caught:
+        async with TaskGroup() as tg:
+            create = tg.create_background_task if background else tg.create_task
+            for number, passes in enumerate((2, 0, 1, 0, 0)):
+                create(job(number, passes))
+            await settle(2)
+            if not background:
+                tg.cancel()
+    assert [error.args[0] for error in caught.value.exceptions] == [1, 3, 4, 2, 0]
+    assert seen == []  # the first error has aborted the group
+
+
+@pytest.mark.loops("asyncio", "uvloop")
+async def test_done_callback_that_cannot_be_compared() -> None:
+    """The group's own done callback is taken from a task that has others, whose errors are not the task's."""
+
+    class Odd:
+        def __eq__(self, other: object) -> bool:
+            raise LookupError("odd")
+
+        def __call__(self, task: asyncio.Task[None]) -> None:
+            called.append(task)
+
+    called: list[asyncio.Task[None]] = []
+    async with TaskGroup() as tg:
+        tasks = [tg.create_task(forever()) for _ in range(5)]
+        await settle(2)
+        tasks[2].add_done_callback(Odd())
+        with pytest.raises(LookupError, match="odd"):
+            tg.cancel()
+    assert called == [tasks[2]]
+    assert all(task.cancelled() for task in tasks)
+
+
+@pytest.mark.parametrize("background", [False, True])
+def test_loop_that_refuses_to_look_after_a_cancel(background: bool) -> None:
+    """The error comes out of where the tasks were cancelled, and each of them is still seen to end."""
+    loop = Refusing()
+
+    async def main() -> None:
+        async with TaskGroup() as tg:
+            create = tg.create_background_task if background else tg.create_task
+            tasks.extend(create(forever()) for _ in range(5))
+            await settle(2)
+            loop.refuse_at = 1
+            if not background:
+                with pytest.raises(MemoryError):
+                    tg.cancel()
+                return
+        raise AssertionError("not reached")
+
+    tasks: list[asyncio.Task[None]] = []
+    with contextlib.closing(loop):
+        with pytest.raises(MemoryError) if background else contextlib.nullcontext():
+            loop.run_until_complete(main())
+        loop.run_until_complete(settle())
+    assert all(task.cancelled() for task in tasks) and loop.refuse_at == 0
