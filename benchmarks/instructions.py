@@ -191,10 +191,10 @@ def budget() -> str:
     steps = [
         ("the coroutine: made, run, gone", "coroutine", None),
         ("the Task around it, its Handle, its pass through the loop", "direct", "coroutine"),
-        ("a done callback, its Handle, another pass through the loop", "callback", "direct"),
-        ("**the group: quattro**", "quattro", "callback"),
-        ("for comparison, the group: asyncio.TaskGroup", "asyncio", "callback"),
-        ("of which `loop.create_task`, a Python function", "task", "direct"),
+        ("**the group: quattro**", "quattro", "direct"),
+        ("instead of it: `loop.create_task`, a Python function", "task", "direct"),
+        ("instead of it: a done callback, its Handle, another pass through the loop", "callback", "direct"),
+        ("on top of that: the group, asyncio.TaskGroup", "asyncio", "callback"),
     ]
     ours = parts["quattro"]
     files = {name: by_file(parts[name]) for name in ("direct", "callback", "quattro", "asyncio")}
