@@ -62,6 +62,7 @@ MUTANTS = [
             "context",
             "kwargs",
             "wake",
+            "sweeper",
             "newest",
             "coro",
             "waker",
@@ -77,6 +78,83 @@ MUTANTS = [
     Mutant("no visit of the type", "    Py_VISIT(Py_TYPE(op));\n", "", "leaks:collector", times=3),
     Mutant("the parent is kept", "    Py_CLEAR(group->parent);\n", "", "group:held"),
     Mutant("the done callback is kept", "        Py_CLEAR(self->done);\n", "", "leaks"),
+    # Fresh tasks.
+    Mutant("fresh: the sweep does not give callbacks back", "rc = watch_fresh_lock_held(self, task);", "", "steps"),
+    Mutant("fresh: the body's are looked at too late", "self->sweep == SWEEP_WATCH ||", "", "steps"),
+    Mutant(
+        "fresh: an error is as good as an end",
+        "!fresh_has_ended(self, task, &failed)",
+        "!fresh_has_ended(self, task, &failed) && !failed",
+        "steps",
+    ),
+    Mutant("fresh: those after an error go on", "abort |= failed;", "", "steps:every_step"),
+    Mutant(
+        "fresh: those before an error are cancelled early", "abort && !failed && started", "started", "steps:every_step"
+    ),
+    Mutant("fresh: those not started are cancelled", "started = started && task != creator;", "", "steps:every_step"),
+    Mutant(
+        "fresh: cancelled twice", "TaskSet_set_tag(&self->tasks, task, tag | MARK);\n                rc", "rc", "steps"
+    ),
+    Mutant(
+        "fresh: the creation of a task does not look",
+        "if (self->exiting && self->fresh > 0) {",
+        "if (0) {",
+        "steps:every_step",
+    ),
+    Mutant("fresh: the group ends at once", "rc == 0 && self->sweeps > 1", "0", "steps"),
+    Mutant(
+        "fresh: what is ready is overtaken",
+        "!(self->parent_is_next = parent_may_step(self, task) > 0)",
+        "!(self->parent_is_next = 1)",
+        "steps",
+    ),
+    Mutant(
+        "fresh: a subclass's hook is left out",
+        "&& self->hooks_are_ours && !self->exiting",
+        "&& !self->exiting",
+        "group misuse transparency",
+    ),
+    Mutant(
+        "fresh: debug mode, too",
+        "loop_kind == LOOP_FAST && self->hooks",
+        "loop_kind >= LOOP_STOCK_DEBUG && self->hooks",
+        "steps",
+    ),
+    Mutant("fresh: one who waits teaches nothing", "self->tasks_wait |= !failed;", "", "steps"),
+    Mutant(
+        "fresh: what others know of is forgotten", "self->tasks_shared |= !ONLY_REFERENCES(task, 2);", "", "steps group"
+    ),
+    Mutant(
+        "fresh: a sweep that could not be scheduled is lost",
+        "        self->sweep = SWEEP_WATCH;\n        if (sweep_lock_held",
+        "        if (0 && sweep_lock_held",
+        "steps",
+    ),
+    Mutant(
+        "fresh: a stopped task is foreground",
+        "self->stopping ? KIND_BACKGROUND : KIND_PLAIN",
+        "KIND_PLAIN",
+        "steps background model",
+    ),
+    Mutant("fresh: a stopped task still counts", "    self->background -= self->stopping;\n", "", "steps background"),
+    Mutant(
+        "fresh: no reference of the sweep's",
+        "            set->hint = set->swept;\n            return Py_NewRef(ENTRY_TASK(entry));",
+        "            return ENTRY_TASK(entry);",
+        "steps",
+    ),
+    Mutant(
+        "fresh: a position is lost when holes are squeezed out",
+        "swept += i < set->swept;",
+        "swept++;",
+        "steps leaks soak",
+    ),
+    Mutant(
+        "fresh: one that is taken back is not found",
+        "    if (at < set->swept) {\n        set->swept = at;\n    }\n",
+        "",
+        "steps",
+    ),
     # The parent's cancellation.
     Mutant("forget an uncancel", "if (!group->parent_cancel_requested) {", "if (1) {", "group"),
     Mutant("cancel twice", "            *entry |= MARK;\n", "", "group:abort background"),
@@ -155,8 +233,8 @@ MUTANTS = [
     ),
     Mutant(
         "any loop is taken for uvloop",
-        "rc = self->uvloop_create_task != NULL && ONLY",
-        "rc = ONLY",
+        "rc = self->uvloop_create_task != NULL && !self",
+        "rc = !self",
         "group:keeps_what_is_ready",
     ),
     Mutant("uvloop's other callbacks are overtaken", "&& ONLY_REFERENCES(task, 2);", ";", "group:goes_on_within"),

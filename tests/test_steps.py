@@ -316,6 +316,26 @@ async def test_those_after_an_error_are_cancelled_once() -> None:
     assert [task.cancelling() for task in (before, *after)] == [1] * 4
 
 
+@pytest.mark.loops("asyncio", "uvloop")
+async def test_those_after_an_error_that_have_not_been_started() -> None:
+    """A task that creates another in its first step has the group look at the others: who is still to start does so."""
+    seen: list[str] = []
+
+    async def creator(tg: TaskGroup) -> None:
+        tg.create_task(job("created"))
+
+    async def job(name: str) -> None:
+        seen.append(name)
+        await forever()
+
+    with pytest.raises(ExceptionGroup):
+        async with TaskGroup() as tg:
+            tg.create_task(fail(ValueError()))
+            tg.create_task(creator(tg))
+            tg.create_task(job("third"))
+    assert seen == ["third"]
+
+
 @pytest.fixture
 def handles(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
     """The names of what asyncio's loop is asked to call."""
