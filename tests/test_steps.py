@@ -474,3 +474,17 @@ def test_loop_that_refuses_to_look_after_a_cancel(background: bool) -> None:
             loop.run_until_complete(main())
         loop.run_until_complete(settle())
     assert all(task.cancelled() for task in tasks) and loop.refuse_at == 0
+
+
+@pytest.mark.loops("asyncio", "uvloop")
+async def test_tasks_of_another_kind_keep_their_done_callback() -> None:
+    """Only asyncio's own Task is known to give it back."""
+    loop = asyncio.get_running_loop()
+    async with TaskGroup() as tg:
+        loop.set_task_factory(lambda loop, coro, **kwargs: asyncio.tasks._PyTask(coro, loop=loop, **kwargs))  # type: ignore[attr-defined]
+        tasks = [tg.create_task(forever())]
+        loop.set_task_factory(None)
+        tasks += [tg.create_task(forever()) for _ in range(5)]
+        await settle(2)
+        tg.cancel()
+    assert all(task.cancelled() for task in tasks)
