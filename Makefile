@@ -140,7 +140,7 @@ dist-test: dist
 	$(STAGE)/venv/bin/python -m pip install --quiet --no-index --find-links dist --only-binary quattro quattro
 	$(STAGE)/venv/bin/python -m pip install --quiet --group test
 	cd $(STAGE)/sdist && ../venv/bin/pytest $(TESTS)
-	$(STAGE)/venv/bin/python $(STAGE)/sdist/benchmarks/imports.py --processes 10
+	cd $(STAGE)/sdist && ../venv/bin/python benchmarks/imports.py --processes 10
 
 docs: $(INSTALLED)
 	$(BIN)/python -m pip install --quiet --group docs
