@@ -91,7 +91,7 @@ MUTANTS = [
     Mutant(
         "fresh: those before an error are cancelled early", "abort && !failed && started", "started", "steps:every_step"
     ),
-    Mutant("fresh: those not started are cancelled", "started = started && task != creator;", "", "steps:every_step"),
+    Mutant("fresh: those not started are cancelled", "started = started && task != creator;", "", "steps"),
     Mutant(
         "fresh: cancelled twice", "TaskSet_set_tag(&self->tasks, task, tag | MARK);\n                rc", "rc", "steps"
     ),

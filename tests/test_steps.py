@@ -385,6 +385,7 @@ async def test_many_that_are_cancelled_together(background: bool, handles: list[
         with contextlib.suppress(asyncio.CancelledError):
             await forever()
         await settle(2)
+        assert tg.statistics()[:3] == ((0, 0, 1) if background else (1, 0, 0))
 
     async with TaskGroup() as tg:
         create = tg.create_background_task if background else tg.create_task
