@@ -780,7 +780,9 @@ check_list(TaskGroup *self, const Link *head)
         }
         else {
             assert(turn->state != TURN_CALL && turn->state != TURN_QUEUED);
-            assert(turn->slot == (turn->state == TURN_GRANTED));
+            // A stranger may begin one that waits here; it keeps its slot while it runs.
+            assert(turn->slot || turn->state != TURN_GRANTED);
+            assert(!turn->slot || turn->state == TURN_GRANTED || turn->state == TURN_RUNNING);
         }
     }
     return count;
