@@ -54,6 +54,13 @@ async def flat(group: Group, job: Job, size: int, groups: int = 1) -> None:
                 tg.create_task(job())
 
 
+async def empty(group: Group, groups: int) -> None:
+    """Groups without tasks, one after the other."""
+    for _ in range(groups):
+        async with group():
+            pass
+
+
 async def flat_callables(group: Group, job: Job, size: int) -> None:
     """A group that is given callables."""
     async with group() as tg:

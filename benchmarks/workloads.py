@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
+import anyio
 import trio
 from bodies import (
     Job,
@@ -24,6 +25,7 @@ from bodies import (
     bare_nested,
     cancel_queued,
     cancelled_by_hand,
+    empty,
     flat,
     flat_callables,
     flat_eager,
@@ -33,7 +35,7 @@ from bodies import (
     sleep0,
     sleep0_thrice,
 )
-from implementations import BARE, LIMITED, NAMESAKE, OURS, SEMAPHORE, STOCK, TRIO, UNLIMITED, Run, namesake
+from implementations import ANYIO, BARE, LIMITED, NAMESAKE, OURS, SEMAPHORE, STOCK, TRIO, UNLIMITED, Run, namesake
 
 import quattro
 
@@ -142,6 +144,7 @@ def everyone_limited(job: Job, n: int, limit: int, trio_job: Job | None = None) 
 
 
 GROUPS = {OURS: quattro.TaskGroup, STOCK: asyncio.TaskGroup, NAMESAKE: namesake.TaskGroup}
+EMPTY = GROUPS | {ANYIO: anyio.create_task_group, TRIO: trio.open_nursery, BARE: Nothing}
 LIMITING = {OURS: quattro.TaskGroup, SEMAPHORE: SemaphoreGroup, NAMESAKE: namesake.TaskGroup}
 
 # The rows that have floors.
@@ -151,7 +154,7 @@ ROWS = [
     Workload("group of 3", everyone(noop, 3, N // 5), N // 5, "group", {STOCK: (1.5, 1.7)}),
     Workload(
         "empty group",
-        everyone(noop, 0, N) | {BARE: partial(flat, Nothing, noop, 0, N)},
+        {name: partial(empty, group, N) for name, group in EMPTY.items()},
         unit="group",
         floors={STOCK: (2.0, 2.0)},
     ),

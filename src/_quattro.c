@@ -606,6 +606,9 @@ TaskSet_make_fresh(TaskSet *set, const void *task)
 static void
 TaskSet_clear(TaskSet *set)
 {
+    if (set->entries == NULL) {
+        return;                 // and no index
+    }
     TaskSet old = *set;
     *set = (TaskSet){0};
     for (size_t i = old.begin; i < old.end; i++) {
@@ -669,7 +672,6 @@ typedef struct {
     PyObject *errors;           // a list, NULL while there are none
     PyObject *base_error;       // the first SystemExit or KeyboardInterrupt
     struct Turn *waiter;        // the turn that the exit waits on
-    struct Await *free_await;   // memory that __aenter__()'s has left for __aexit__()'s
     PyObject *done;             // our bound _on_task_done (or a subclass's), NULL until the first task
     PyObject *context;          // the context of done callbacks that run no code but ours
     PyObject *args;             // a tuple of one, for asyncio.Task(); NULL while that is called
@@ -740,6 +742,7 @@ typedef struct Await {
     PyObject *pending;          // the last CancelledError that arrived while waiting
     AwaitStage stage;           // where to go on
     int running;
+    PyObject *stop;             // the StopIteration that `await` was given, which is kept with this memory
 } Await;
 
 #define GROUP(op) ((TaskGroup *)(op))
@@ -1062,22 +1065,34 @@ Turn_am_send(PyObject *op, PyObject *Py_UNUSED(value), PyObject **result)
     return rc;
 }
 
-/* What tp_iternext makes of am_send's answer.  None is a mere NULL: before 3.15 `await` asks tp_iternext, and a
-   StopIteration to be made and taken apart costs more than all the rest. */
+/* A StopIteration.  Not by PyErr_SetObject(), which would take a tuple for the arguments; and without arguments, which
+   nobody asks for. */
 static PyObject *
-iternext_result(PySendResult rc, PyObject *result)
+new_stop(void)
+{
+    PyTypeObject *type = (PyTypeObject *)PyExc_StopIteration;
+    PyObject *args = PyTuple_New(0);
+    PyObject *stop = args == NULL ? NULL : type->tp_new(type, args, NULL);
+    Py_XDECREF(args);
+    return stop;
+}
+
+/* What tp_iternext makes of am_send's answer.  None is a mere NULL: before 3.15 `await` asks tp_iternext, and a
+   StopIteration to be made and taken apart costs more than all the rest.  `kept`, if it is not NULL, leads to one that
+   can be used again, or is NULL until there is. */
+static PyObject *
+iternext_result(PySendResult rc, PyObject *result, PyObject **kept)
 {
     if (rc != PYGEN_RETURN) {
         return result;
     }
     if (result != Py_None) {
-        // Not PyErr_SetObject(), which would take a tuple for the arguments; and without arguments, which nobody asks for.
-        PyTypeObject *type = (PyTypeObject *)PyExc_StopIteration;
-        PyObject *args = PyTuple_New(0);
-        PyObject *stop = args == NULL ? NULL : type->tp_new(type, args, NULL);
-        Py_XDECREF(args);
+        PyObject *stop = kept == NULL || *kept == NULL ? new_stop() : Py_NewRef(*kept);
         if (stop != NULL) {
             Py_XSETREF(((PyStopIterationObject *)stop)->value, Py_NewRef(result));
+            if (KEEP_ONE && kept != NULL && *kept == NULL) {
+                *kept = Py_NewRef(stop);
+            }
             PyErr_SetRaisedException(stop);
         }
     }
@@ -1085,11 +1100,26 @@ iternext_result(PySendResult rc, PyObject *result)
     return NULL;
 }
 
+/* Can a StopIteration be used again, now that `await` has taken its value?  Not if somebody else has it, or had it and
+   left something on it. */
+static int
+reset_stop(PyObject *stop)
+{
+    PyStopIterationObject *self = (PyStopIterationObject *)stop;
+    if (!ONLY_REFERENCES(stop, 1) || self->dict != NULL || self->traceback != NULL || self->context != NULL
+        || self->cause != NULL || self->args == NULL || PyTuple_GET_SIZE(self->args) != 0)
+    {
+        return 0;
+    }
+    Py_CLEAR(self->value);
+    return 1;
+}
+
 /* The same for send() and throw(). */
 static PyObject *
 send_result(PySendResult rc, PyObject *result)
 {
-    result = iternext_result(rc, result);
+    result = iternext_result(rc, result, NULL);
     if (result == NULL && !PyErr_Occurred()) {
         PyErr_SetNone(PyExc_StopIteration);
     }
@@ -1101,7 +1131,7 @@ Turn_iternext(PyObject *op)
 {
     PyObject *result;
     PySendResult rc = Turn_am_send(op, Py_None, &result);
-    return iternext_result(rc, result);
+    return iternext_result(rc, result, NULL);
 }
 
 static PyObject *
@@ -1467,6 +1497,29 @@ static PyType_Spec Turn_spec = {
 
 /* --- The queue: granting slots, and waking those who got one ------------------------------------------------------ */
 
+/* Have the loop call a function after all that is ready now: with an argument, unless that is NULL, and in a context,
+   the caller's for NULL.  0, or -1 on error. */
+static int
+call_soon(TaskGroup *self, PyObject *function, PyObject *arg, PyObject *context)
+{
+    PyObject *args[4] = {self->loop, function};
+    size_t count = 2;
+    if (arg != NULL) {
+        args[count++] = arg;
+    }
+    args[count] = context;
+    for (size_t i = 0; i <= count; i++) {
+        Py_XINCREF(args[i]);
+    }
+    PyObject *handle = PyObject_VectorcallMethod(self->state->str_call_soon, args, count,
+                                                 context == NULL ? NULL : self->state->context_kwname);
+    for (size_t i = 0; i <= count; i++) {
+        Py_XDECREF(args[i]);
+    }
+    Py_XDECREF(handle);
+    return handle == NULL ? -1 : 0;
+}
+
 /* Let one handle wake all that is on the wake list by the next pass of the loop. */
 static int
 schedule_wake_lock_held(TaskGroup *self)
@@ -1476,16 +1529,10 @@ schedule_wake_lock_held(TaskGroup *self)
         return 0;
     }
     self->wake_scheduled = 1;
-    PyObject *loop = Py_NewRef(self->loop);
-    PyObject *wake = Py_NewRef(self->wake);
-    PyObject *handle = PyObject_CallMethodOneArg(loop, self->state->str_call_soon, wake);
-    Py_DECREF(loop);
-    Py_DECREF(wake);
-    if (handle == NULL) {
+    if (call_soon(self, self->wake, NULL, NULL) < 0) {
         self->wake_scheduled = 0;
         return -1;
     }
-    Py_DECREF(handle);
     return 0;
 }
 
@@ -1566,19 +1613,6 @@ get_done_future(TaskGroup *self)
     return self->done_future;
 }
 
-/* Have the loop call a turn's waker in a later pass, as that of a future. */
-static int
-call_waker_soon(TaskGroup *self, PyObject *waker, Turn *turn, PyObject *context)
-{
-    PyObject *loop = Py_NewRef(self->loop);
-    PyObject *args[] = {loop, waker, (PyObject *)turn, context};
-    PyObject *handle = PyObject_VectorcallMethod(self->state->str_call_soon, args, 3,
-                                                 context == NULL ? NULL : self->state->context_kwname);
-    Py_DECREF(loop);
-    Py_XDECREF(handle);
-    return handle == NULL ? -1 : 0;
-}
-
 /* Let the Tasks of the turns that are on the wake list now take their next step, each in its own context.  Turns that
    join the list meanwhile have a handle of their own coming. */
 static int
@@ -1611,7 +1645,7 @@ wake_lock_held(TaskGroup *self)
         }
         else if (waker != NULL) {
             PyErr_Clear();          // somebody is in its context
-            rc = call_waker_soon(self, waker, turn, context);
+            rc = call_soon(self, waker, (PyObject *)turn, context);
         }
         Py_XDECREF(waker);
         Py_XDECREF(context);
@@ -1973,7 +2007,7 @@ wake_parent_lock_held(TaskGroup *self, Turn *waiter, PyObject *last)
     }
     else if (waker != NULL) {
         PyErr_Clear();
-        rc = call_waker_soon(self, waker, waiter, context);
+        rc = call_soon(self, waker, (PyObject *)waiter, context);
     }
     Py_XDECREF(waker);
     Py_XDECREF(context);
@@ -2171,6 +2205,47 @@ fresh_has_ended(TaskGroup *self, PyObject *task, int *failed)
     return done == Py_True && !*failed;
 }
 
+/* The sweep found a task that has not ended, or has failed: it gets its done callback, and maybe a cancellation. */
+static int
+sweep_on_lock_held(TaskGroup *self, PyObject *task, int cancel)
+{
+    ASSERT_LOCKED(self);
+    if (watch_fresh_lock_held(self, task) < 0) {
+        return -1;
+    }
+    int tag = cancel ? TaskSet_tag(&self->tasks, task) : -1;
+    if (tag < 0 || (tag & MARK)) {
+        return 0;
+    }
+    TaskSet_set_tag(&self->tasks, task, tag | MARK);
+    return cancel_task(self->state, task);
+}
+
+/* The sweep found that the last task has ended, and so does the group: now (0, or -1 on error), or one pass later (1). */
+static int
+sweep_last_lock_held(TaskGroup *self, PyObject *task)
+{
+    ASSERT_LOCKED(self);
+    PyObject *first = NULL;
+    if (self->sweep == SWEEP_EARLY && !(self->parent_is_next = parent_may_step(self, task) > 0)) {
+        // What is ready may count on the group.
+        PyErr_Clear();
+        int rc = schedule_sweep_lock_held(self, SWEEP_LATE);
+        if (rc == 0 && self->sweeps > 1) {      // and it has not been called at once
+            return 1;
+        }
+        if (rc < 0) {
+            collect_error(self, &first);
+        }
+    }
+    if (task_ended_lock_held(self, task, NULL) < 0) {
+        collect_error(self, &first);
+    }
+    self->parent_is_next = 0;
+    PyErr_SetRaisedException(first);
+    return first == NULL ? 0 : -1;
+}
+
 /* Look after the fresh tasks.  One that failed is acted on by its done callback, one pass later, before those that were
    made after it take their second step, and after those that were made before it have: so the former are cancelled now.
    `creator` is NULL, or the task that is making another within its first step: those after it have not been started.
@@ -2181,44 +2256,21 @@ sweep_lock_held(TaskGroup *self, PyObject *creator)
     ASSERT_LOCKED(self);
     PyObject *first = NULL, *task;
     int started = creator == NULL || TaskSet_tag(&self->tasks, creator) == KIND_FRESH;
-    int abort = 0;
-    while ((task = TaskSet_oldest_fresh(&self->tasks)) != NULL) {
+    int abort = 0, later = 0;
+    while (!later && (task = TaskSet_oldest_fresh(&self->tasks)) != NULL) {
         int rc = 0, failed = 0;
         // The parent does not wait for background tasks before it stops them.
         int last = self->tasks.used - (self->stopping ? 0 : self->background) == 1;
         if (self->sweep == SWEEP_WATCH || !fresh_has_ended(self, task, &failed) || (creator != NULL && last)) {
             self->tasks_wait |= !failed;
             abort |= failed;
-            rc = watch_fresh_lock_held(self, task);
             started = started && task != creator;
-            int tag = abort && !failed && started ? TaskSet_tag(&self->tasks, task) : -1;
-            if (rc == 0 && tag >= 0 && !(tag & MARK)) {
-                TaskSet_set_tag(&self->tasks, task, tag | MARK);
-                rc = cancel_task(self->state, task);
-            }
+            rc = sweep_on_lock_held(self, task, abort && !failed && started);
         }
         else {
             self->tasks_shared |= !ONLY_REFERENCES(task, 2);    // the set's and ours
-            if (!last) {
-                rc = forget_lock_held(self, task);
-            }
-            else if (self->sweep == SWEEP_EARLY && !(self->parent_is_next = parent_may_step(self, task) > 0)) {
-                // What is ready may count on the group, which ends with this task.
-                PyErr_Clear();
-                rc = schedule_sweep_lock_held(self, SWEEP_LATE);
-                if (rc == 0 && self->sweeps > 1) {      // and it has not been called at once
-                    Py_DECREF(task);
-                    break;
-                }
-                if (rc < 0) {
-                    collect_error(self, &first);
-                }
-                rc = task_ended_lock_held(self, task, NULL);
-            }
-            else {
-                rc = task_ended_lock_held(self, task, NULL);
-                self->parent_is_next = 0;
-            }
+            rc = last ? sweep_last_lock_held(self, task) : forget_lock_held(self, task);
+            later = rc > 0;
         }
         if (rc < 0) {
             collect_error(self, &first);
@@ -2228,11 +2280,8 @@ sweep_lock_held(TaskGroup *self, PyObject *creator)
     if (self->fresh == 0) {
         self->tasks_shared = 0;
     }
-    if (first != NULL) {
-        PyErr_SetRaisedException(first);
-        return -1;
-    }
-    return 0;
+    PyErr_SetRaisedException(first);
+    return first == NULL ? 0 : -1;
 }
 
 static PyObject *
@@ -2272,17 +2321,10 @@ schedule_sweep_lock_held(TaskGroup *self, Sweep what)
     self->sweeps++;
     self->sweep = what;
     // A group whose exit was broken off has no context any more.
-    PyObject *args[] = {Py_NewRef(self->loop), Py_NewRef(self->sweeper), Py_XNewRef(self->context)};
-    PyObject *handle = PyObject_VectorcallMethod(self->state->str_call_soon, args, 2,
-                                                 args[2] == NULL ? NULL : self->state->context_kwname);
-    for (int i = 0; i < 3; i++) {
-        Py_XDECREF(args[i]);
-    }
-    if (handle == NULL) {
+    if (call_soon(self, self->sweeper, NULL, self->context) < 0) {
         self->sweeps--;
         return -1;
     }
-    Py_DECREF(handle);
     return 0;
 }
 
@@ -3048,12 +3090,12 @@ create(PyObject *op, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames,
 static PyObject *
 Await_new(TaskGroup *group, AwaitStage stage, PyObject *exc)
 {
-    PyTypeObject *type = group->state->Await_Type;
-    Await *self = group->free_await;
+    quattro_state *state = group->state;
+    PyTypeObject *type = state->Await_Type;
+    Await *self = (Await *)state->free_await;
     if (self != NULL) {
-        group->free_await = NULL;
+        state->free_await = NULL;
         PyObject_Init((PyObject *)self, type);
-        Py_DECREF(type);
         PyObject_GC_Track(self);
     }
     else {
@@ -3225,11 +3267,7 @@ exit_rearm_lock_held(TaskGroup *group)
     }
     else if (cancelling > 0) {
         PyObject *rearm = PyCFunction_New(&TaskGroup_rearm_def, parent);
-        PyObject *loop = Py_NewRef(group->loop);
-        PyObject *handle = rearm == NULL ? NULL : PyObject_CallMethodOneArg(loop, state->str_call_soon, rearm);
-        rc = handle == NULL ? -1 : 0;
-        Py_XDECREF(handle);
-        Py_DECREF(loop);
+        rc = rearm == NULL ? -1 : call_soon(group, rearm, NULL, NULL);
         Py_XDECREF(rearm);
     }
     Py_DECREF(parent);
@@ -3434,8 +3472,11 @@ await_advance_lock_held(Await *self, PyObject *thrown, PyObject **result)
         return PYGEN_ERROR;
     }
     PySendResult rc = exit_step_lock_held(self, thrown, result);
-    if (rc != PYGEN_NEXT) {
-        // Nothing that was raised may be held from here.
+    // Nothing that was raised may be held from here.
+    if (rc == PYGEN_RETURN) {
+        Await_clear((PyObject *)self);
+    }
+    else if (rc == PYGEN_ERROR) {
         PyObject *exc = PyErr_GetRaisedException();
         Await_clear((PyObject *)self);
         PyErr_SetRaisedException(exc);
@@ -3473,7 +3514,7 @@ Await_iternext(PyObject *op)
 {
     PyObject *result;
     PySendResult rc = Await_am_send(op, Py_None, &result);
-    return iternext_result(rc, result);
+    return iternext_result(rc, result, &((Await *)op)->stop);
 }
 
 static PyObject *
@@ -3563,9 +3604,12 @@ Await_traverse(PyObject *op, visitproc visit, void *arg)
     Py_VISIT(self->exc);
     Py_VISIT(self->propagate);
     Py_VISIT(self->pending);
+    Py_VISIT(self->stop);
     return 0;
 }
 
+/* Its memory, untracked and empty, waits for the next one: it has no reference to the type, which the state has, and
+   the group is gone from it. */
 static void
 Await_dealloc(PyObject *op)
 {
@@ -3573,14 +3617,20 @@ Await_dealloc(PyObject *op)
     Await *self = (Await *)op;
     PyObject_GC_UnTrack(op);
     Await_clear(op);
-    TaskGroup *group = self->group;
-    self->group = NULL;
-    if (KEEP_ONE && group->free_await == NULL && !group->exiting) {
-        group->free_await = self;       // with its reference to the type, which knows the size
-        Py_DECREF(group);
+    if (self->stop != NULL && !reset_stop(self->stop)) {
+        Py_CLEAR(self->stop);
+    }
+    quattro_state *state = self->group->state;
+    Py_CLEAR(self->group);
+    // The collector may have been here: a type that it has cleared keeps no module, and without that there is no state.
+    if (KEEP_ONE && ((PyHeapTypeObject *)type)->ht_module != NULL && state->Await_Type == type
+        && state->free_await == NULL)
+    {
+        state->free_await = op;
+        Py_DECREF(type);
         return;
     }
-    Py_DECREF(group);
+    Py_XDECREF(self->stop);
     type->tp_free(op);
     Py_DECREF(type);
 }
@@ -4137,12 +4187,6 @@ TaskGroup_dealloc(PyObject *op)
     PyObject_GC_UnTrack(op);
     TaskGroup_clear(op);
     Py_CLEAR(GROUP(op)->loop);
-    PyObject *free_await = (PyObject *)GROUP(op)->free_await;
-    if (free_await != NULL) {
-        PyTypeObject *await_type = Py_TYPE(free_await);
-        PyObject_GC_Del(free_await);
-        Py_DECREF(await_type);
-    }
     type->tp_free(op);
     Py_DECREF(type);
 }
@@ -4417,6 +4461,12 @@ static int
 module_clear(PyObject *module)
 {
     quattro_state *state = get_state(module);
+    PyObject *free_await = state->free_await;
+    if (free_await != NULL) {
+        state->free_await = NULL;
+        Py_XDECREF(((Await *)free_await)->stop);
+        PyObject_GC_Del(free_await);
+    }
 #define X(field) Py_CLEAR(state->field);
     STATE_TYPES(X)
     STATE_OBJECTS(X)
@@ -4438,7 +4488,7 @@ static PyModuleDef_Slot module_slots[] = {
     // All state is in the module and in objects; no object is shared between interpreters.
     SLOT_OWN_GIL
     // Whoever touches a group holds its critical section, and so does whoever touches its turns and awaitables; module
-    // state is written during exec only.
+    // state is written during exec only, but for the memory that KEEP_ONE lets it keep.
     SLOT_NO_GIL
     {0, NULL},
 };

@@ -64,6 +64,8 @@ typedef struct {
     /* Does Task.uncancel() take a pending cancel back when its count reaches zero? (CPython issue 117407 and its
        backports: asked of the Task itself, because micro releases differ.) */
     int uncancel_resets;
+    /* What was an Await: memory for the next one.  No object now, so not in the lists above. */
+    PyObject *free_await;
 } quattro_state;
 
 #endif

@@ -78,8 +78,23 @@ MUTANTS = [
     Mutant("no visit of the type", "    Py_VISIT(Py_TYPE(op));\n", "", "leaks:collector", times=3),
     Mutant("the parent is kept", "    Py_CLEAR(group->parent);\n", "", "group:held"),
     Mutant("the done callback is kept", "        Py_CLEAR(self->done);\n", "", "leaks"),
+    # The StopIteration that `await` is given, which is used again.
+    Mutant("a kept StopIteration keeps its value", "    Py_CLEAR(self->value);\n", "", "internals:carries"),
+    Mutant("it is used while somebody has it", "if (!ONLY_REFERENCES(stop, 1) || ", "if (", "internals:carries"),
+    *(
+        Mutant(f"its {name} stays", f"self->{name} != NULL", "0", "internals:carries")
+        for name in ("dict", "traceback", "context", "cause")
+    ),
+    Mutant("its args stay", "PyTuple_GET_SIZE(self->args) != 0", "0", "internals:carries"),
+    Mutant("it is never given back", "self->stop != NULL && !reset_stop", "0 && !reset_stop", "internals:carries"),
+    Mutant("it is lost", "    Py_XDECREF(self->stop);\n    type->tp_free", "    type->tp_free", "leaks"),
     # Fresh tasks.
-    Mutant("fresh: the sweep does not give callbacks back", "rc = watch_fresh_lock_held(self, task);", "", "steps"),
+    Mutant(
+        "fresh: the sweep does not give callbacks back",
+        "    if (watch_fresh_lock_held(self, task) < 0) {\n        return -1;\n    }\n    int tag = cancel",
+        "    int tag = cancel",
+        "steps",
+    ),
     Mutant("fresh: the body's are looked at too late", "self->sweep == SWEEP_WATCH ||", "", "steps"),
     Mutant(
         "fresh: an error is as good as an end",
@@ -93,7 +108,10 @@ MUTANTS = [
     ),
     Mutant("fresh: those not started are cancelled", "started = started && task != creator;", "", "steps"),
     Mutant(
-        "fresh: cancelled twice", "TaskSet_set_tag(&self->tasks, task, tag | MARK);\n                rc", "rc", "steps"
+        "fresh: cancelled twice",
+        "    TaskSet_set_tag(&self->tasks, task, tag | MARK);\n    return cancel_task(self->state, task);",
+        "    return cancel_task(self->state, task);",
+        "steps",
     ),
     Mutant(
         "fresh: the creation of a task does not look",
@@ -320,7 +338,7 @@ MUTANTS = [
     ),
     Mutant(
         "a task whose context is entered is lost",
-        "rc = call_waker_soon(self, waker, turn, context);",
+        "rc = call_soon(self, waker, (PyObject *)turn, context);",
         "rc = -1;",
         "hostile:somebody_is_in",
     ),

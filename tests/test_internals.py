@@ -6,6 +6,7 @@ import asyncio
 import ctypes
 import gc
 import sys
+import weakref
 from contextvars import Context, copy_context
 from typing import Any
 
@@ -360,3 +361,52 @@ async def test_code_that_leaves_the_context_it_runs_in(who: str) -> None:
             tasks = [loop.create_task(leaver(), context=context)]
     assert [await task for task in tasks] == [1] * len(tasks)
     assert len(reports) == 1 and "exit context" in reports[0]
+
+
+def stop_of(entering: Any) -> StopIteration:
+    """What carries __aenter__()'s result to code that sends by hand."""
+    try:
+        next(entering)
+    except StopIteration as stop:
+        assert stop.__traceback__ is not None and stop.__traceback__.tb_next is None    # this frame's alone
+        stop.__traceback__ = None
+        return stop
+    raise AssertionError("it did not stop")
+
+
+async def test_what_carries_a_result_goes_with_it() -> None:
+    """Neither __aenter__()'s result nor an awaitable that was awaited keeps the group alive."""
+    for _ in range(3):
+        async with TaskGroup() as tg:
+            dead = weakref.ref(tg)
+        del tg
+        assert dead() is None
+        tg = TaskGroup()
+        dead = weakref.ref(tg)
+        stop_of(tg.__aenter__())
+        del tg
+        assert dead() is None
+
+
+async def test_what_carries_a_result_belongs_to_its_catcher() -> None:
+    """A StopIteration that somebody caught keeps its value, whatever other groups do."""
+    groups = [TaskGroup() for _ in range(4)]
+    stops = [stop_of(tg.__aenter__()) for tg in groups]
+    async with TaskGroup():
+        assert [stop.value for stop in stops] == groups
+
+
+@pytest.mark.parametrize("name", ["note", "__traceback__", "__context__", "__cause__", "args"])
+async def test_what_carries_a_result_carries_nothing_else(name: str) -> None:
+    """What somebody left on one StopIteration is not on the next."""
+    try:
+        raise LookupError
+    except LookupError as exc:
+        left = {"__traceback__": exc.__traceback__, "args": ("mine",), "note": "mine"}.get(name, exc)
+    for _ in range(3):
+        entering: Any = TaskGroup().__aenter__()
+        stop = stop_of(entering)
+        assert not getattr(stop, name, None)
+        setattr(stop, name, left)
+        del stop        # and then what gave it, which looks at what comes back
+        del entering
