@@ -1784,14 +1784,14 @@ call_abort(TaskGroup *self)
     return call_method((PyObject *)self, self->state->str__abort);
 }
 
-/* Take the error that is set: the first one is kept, others are reported. */
+/* Of what has failed (rc < 0), take the error that is set: the first one is kept, others are reported. */
 static void
-collect_error(TaskGroup *self, PyObject **first)
+collect_error(TaskGroup *self, PyObject **first, int rc)
 {
-    if (*first == NULL) {
+    if (rc < 0 && *first == NULL) {
         *first = PyErr_GetRaisedException();
     }
-    else {
+    else if (rc < 0) {
         report_unraisable((PyObject *)self);
     }
 }
@@ -1838,30 +1838,23 @@ cancel_tasks_lock_held(TaskGroup *self)
         while ((task = TaskSet_mark_next(&self->tasks, &at, &kind)) != NULL) {
             found++;
             long cancelling = kind == KIND_BACKGROUND ? task_cancelling(state, task) : 0;
-            if (cancelling < 0) {       // it is asked only once, so it is cancelled whatever it says
-                collect_error(self, &first);
+            collect_error(self, &first, cancelling < 0 ? -1 : 0);
+            if (sweep && kind == kind_to_sweep) {
+                collect_error(self, &first, take_callback_lock_held(self, task));
             }
-            if (sweep && kind == kind_to_sweep && take_callback_lock_held(self, task) < 0) {
-                collect_error(self, &first);
-            }
-            if (cancelling <= 0 && cancel_task(state, task) < 0) {
-                collect_error(self, &first);
+            if (cancelling <= 0) {      // it is asked only once, so it is cancelled if it doesn't say
+                collect_error(self, &first, cancel_task(state, task));
             }
             Py_DECREF(task);
         }
     } while (found > 0);
     if (self->fresh > 0 && self->sweeps == 0 && schedule_sweep_lock_held(self, SWEEP_EARLY) < 0) {
-        collect_error(self, &first);
+        collect_error(self, &first, -1);
         self->sweep = SWEEP_WATCH;
-        if (sweep_lock_held(self, NULL) < 0) {
-            collect_error(self, &first);
-        }
+        collect_error(self, &first, sweep_lock_held(self, NULL));
     }
-    if (first != NULL) {
-        PyErr_SetRaisedException(first);
-        return -1;
-    }
-    return 0;
+    PyErr_SetRaisedException(first);
+    return first == NULL ? 0 : -1;
 }
 
 /* Whatever is still queued (its Task has yet to take the step that the cancellation will be) runs no line. */
@@ -2158,14 +2151,14 @@ forget_lock_held(TaskGroup *self, PyObject *task)
 {
     ASSERT_LOCKED(self);
     int tag = TaskSet_take(&self->tasks, task);
-    if (tag < 0) {
-        return 0;               // somebody has announced its end
+    int rc = 0;
+    if (tag >= 0) {             // another thread may have announced its end
+        if ((tag & KIND_MASK) == KIND_FRESH) {
+            fresh_leaves(self);
+        }
+        rc = discard_awaited_by(self, task);
+        Py_DECREF(task);        // the set's
     }
-    if ((tag & KIND_MASK) == KIND_FRESH) {
-        fresh_leaves(self);
-    }
-    int rc = discard_awaited_by(self, task);
-    Py_DECREF(task);            // the set's
     return rc;
 }
 
@@ -2175,21 +2168,19 @@ watch_fresh_lock_held(TaskGroup *self, PyObject *task)
 {
     ASSERT_LOCKED(self);
     int tag = TaskSet_tag(&self->tasks, task);
-    if (tag < 0 || (tag & KIND_MASK) != KIND_FRESH) {
-        return 0;               // somebody has announced its end
+    int rc = 0;
+    if (tag >= 0 && (tag & KIND_MASK) == KIND_FRESH) {      // another thread may have announced its end
+        self->fresh--;
+        TaskSet_set_tag(&self->tasks, task, (self->stopping ? KIND_BACKGROUND : KIND_PLAIN) | (tag & MARK));
+        rc = add_done_callback(self, task, self->done, self->context);
     }
-    self->fresh--;
-    TaskSet_set_tag(&self->tasks, task, (self->stopping ? KIND_BACKGROUND : KIND_PLAIN) | (tag & MARK));
-    if (add_done_callback(self, task, self->done, self->context) == 0) {
-        return 0;
+    if (rc < 0) {
+        // As if it had failed with that, for nobody would see its end.
+        PyObject *exc = PyErr_GetRaisedException();
+        collect_error(self, &exc, cancel_task(self->state, task));
+        rc = task_ended_lock_held(self, task, exc);
+        Py_DECREF(exc);
     }
-    // As if it had failed with that, for nobody would see its end.
-    PyObject *exc = PyErr_GetRaisedException();
-    if (cancel_task(self->state, task) < 0) {
-        report_unraisable(task);
-    }
-    int rc = task_ended_lock_held(self, task, exc);
-    Py_DECREF(exc);
     return rc;
 }
 
@@ -2234,13 +2225,9 @@ sweep_last_lock_held(TaskGroup *self, PyObject *task)
         if (rc == 0 && self->sweeps > 1) {      // and it has not been called at once
             return 1;
         }
-        if (rc < 0) {
-            collect_error(self, &first);
-        }
+        collect_error(self, &first, rc);
     }
-    if (task_ended_lock_held(self, task, NULL) < 0) {
-        collect_error(self, &first);
-    }
+    collect_error(self, &first, task_ended_lock_held(self, task, NULL));
     self->parent_is_next = 0;
     PyErr_SetRaisedException(first);
     return first == NULL ? 0 : -1;
@@ -2272,9 +2259,7 @@ sweep_lock_held(TaskGroup *self, PyObject *creator)
             rc = last ? sweep_last_lock_held(self, task) : forget_lock_held(self, task);
             later = rc > 0;
         }
-        if (rc < 0) {
-            collect_error(self, &first);
-        }
+        collect_error(self, &first, rc);
         Py_DECREF(task);
     }
     if (self->fresh == 0) {

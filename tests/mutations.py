@@ -36,8 +36,8 @@ MUTANTS = [
     # References.
     Mutant(
         "drop a DECREF: a quiet task that leaves",
-        "    int rc = discard_awaited_by(self, task);\n    Py_DECREF(task);",
-        "    int rc = discard_awaited_by(self, task);",
+        "        rc = discard_awaited_by(self, task);\n        Py_DECREF(task);",
+        "        rc = discard_awaited_by(self, task);",
         "leaks:no_leak",
         since=(3, 12),
     ),
@@ -144,8 +144,8 @@ MUTANTS = [
     ),
     Mutant(
         "fresh: a sweep that could not be scheduled is lost",
-        "        self->sweep = SWEEP_WATCH;\n        if (sweep_lock_held",
-        "        if (0 && sweep_lock_held",
+        "        collect_error(self, &first, sweep_lock_held(self, NULL));\n",
+        "",
         "steps",
     ),
     Mutant(
@@ -277,8 +277,8 @@ MUTANTS = [
     # Errors.
     Mutant(
         "an abort stops at its first error",
-        "cancel_task(state, task) < 0) {\n                collect_error(self, &first);\n",
-        "cancel_task(state, task) < 0) {\n                Py_DECREF(task);\n                return -1;\n",
+        "                collect_error(self, &first, cancel_task(state, task));\n",
+        "                if (cancel_task(state, task) < 0) { Py_DECREF(task); return -1; }\n",
         "misuse:methods_raise",
     ),
     Mutant("a displaced error vanishes", "            if (error != base) {", "            if (0) {", "group"),
@@ -391,7 +391,7 @@ MUTANTS = [
         "background",
     ),
     Mutant("one may start while they stop", "    if (background && self->stopping) {", "    if (0) {", "background"),
-    Mutant("they are cancelled though somebody did", "cancelling <= 0 && cancel_task", "cancel_task", "background"),
+    Mutant("they are cancelled though somebody did", "if (cancelling <= 0) {", "if (1) {", "background"),
     # What others see, and their hooks.
     Mutant(
         "debug mode takes the fast path",

@@ -452,6 +452,27 @@ async def test_done_callback_that_cannot_be_compared() -> None:
     assert all(task.cancelled() for task in tasks)
 
 
+@pytest.mark.loops("asyncio", "uvloop")
+async def test_task_that_makes_another_and_is_not_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    """At the exit create_task() asks who runs it; if that raises, nothing is lost but the new task."""
+
+    def unknown(loop: object = None) -> None:
+        raise LookupError("who?")
+
+    async def child() -> None:
+        coro = noop()
+        with monkeypatch.context() as patch:
+            patch.setattr(asyncio.tasks, "current_task", unknown)
+            with pytest.raises(LookupError, match="who"):
+                tg.create_task(coro)
+        assert coro.cr_frame is None
+        await tg.create_task(noop())
+
+    async with TaskGroup() as tg:
+        tasks = [tg.create_task(noop()), tg.create_task(child()), tg.create_task(noop())]
+    assert all(task.done() for task in tasks)
+
+
 @pytest.mark.parametrize("background", [False, True])
 def test_loop_that_refuses_to_look_after_a_cancel(background: bool) -> None:
     """The error comes out of where the tasks were cancelled, and each of them is still seen to end."""
