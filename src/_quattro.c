@@ -1079,7 +1079,7 @@ new_stop(void)
 
 /* What tp_iternext makes of am_send's answer.  None is a mere NULL: before 3.15 `await` asks tp_iternext, and a
    StopIteration to be made and taken apart costs more than all the rest.  `kept`, if it is not NULL, leads to one that
-   can be used again, or is NULL until there is. */
+   reset_stop() has let through, or to NULL until there is one. */
 static PyObject *
 iternext_result(PySendResult rc, PyObject *result, PyObject **kept)
 {
@@ -1087,12 +1087,19 @@ iternext_result(PySendResult rc, PyObject *result, PyObject **kept)
         return result;
     }
     if (result != Py_None) {
-        PyObject *stop = kept == NULL || *kept == NULL ? new_stop() : Py_NewRef(*kept);
+        PyObject *stop;
+        if (kept != NULL && *kept != NULL) {
+            stop = Py_NewRef(*kept);
+            PyObject_GC_Track(stop);
+        }
+        else {
+            stop = new_stop();
+            if (KEEP_ONE && kept != NULL) {
+                *kept = Py_XNewRef(stop);
+            }
+        }
         if (stop != NULL) {
             Py_XSETREF(((PyStopIterationObject *)stop)->value, Py_NewRef(result));
-            if (KEEP_ONE && kept != NULL && *kept == NULL) {
-                *kept = Py_NewRef(stop);
-            }
             PyErr_SetRaisedException(stop);
         }
     }
@@ -1101,18 +1108,30 @@ iternext_result(PySendResult rc, PyObject *result, PyObject **kept)
 }
 
 /* Can a StopIteration be used again, now that `await` has taken its value?  Not if somebody else has it, or had it and
-   left something on it. */
+   left something on it.  While it waits for that the collector does not know it: it may be about to clear it, with the
+   Await that it was garbage with, and would show it to whoever asks what there is. */
 static int
 reset_stop(PyObject *stop)
 {
     PyStopIterationObject *self = (PyStopIterationObject *)stop;
     if (!ONLY_REFERENCES(stop, 1) || self->dict != NULL || self->traceback != NULL || self->context != NULL
-        || self->cause != NULL || self->args == NULL || PyTuple_GET_SIZE(self->args) != 0)
+        || self->cause != NULL || self->suppress_context || self->args == NULL || PyTuple_GET_SIZE(self->args) != 0)
     {
         return 0;
     }
+    PyObject_GC_UnTrack(stop);
     Py_CLEAR(self->value);
     return 1;
+}
+
+/* Drop one that waits, if there is one; its deallocation expects that the collector knows it. */
+static void
+drop_stop(PyObject *stop)
+{
+    if (stop != NULL) {
+        PyObject_GC_Track(stop);
+        Py_DECREF(stop);
+    }
 }
 
 /* The same for send() and throw(). */
@@ -3615,7 +3634,7 @@ Await_dealloc(PyObject *op)
         Py_DECREF(type);
         return;
     }
-    Py_XDECREF(self->stop);
+    drop_stop(self->stop);
     type->tp_free(op);
     Py_DECREF(type);
 }
@@ -4446,12 +4465,13 @@ static int
 module_clear(PyObject *module)
 {
     quattro_state *state = get_state(module);
-    PyObject *free_await = state->free_await;
+    Await *free_await = (Await *)state->free_await;
     if (free_await != NULL) {
         state->free_await = NULL;
-        Py_XDECREF(((Await *)free_await)->stop);
-        PyObject_GC_Del(free_await);
+        drop_stop(free_await->stop);
+        PyObject_GC_Del(free_await);        // which asks the type for its size
     }
+    Py_CLEAR(state->Await_Type);            // nothing is kept from now on
 #define X(field) Py_CLEAR(state->field);
     STATE_TYPES(X)
     STATE_OBJECTS(X)

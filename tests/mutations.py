@@ -58,9 +58,13 @@ MUTANTS = [
             "errors",
             "base_error",
             "waiter",
+            "stop",
             "done",
             "context",
+            "args",
             "kwargs",
+            "uvloop_create_task",
+            "done_future",
             "wake",
             "sweeper",
             "newest",
@@ -85,9 +89,11 @@ MUTANTS = [
         Mutant(f"its {name} stays", f"self->{name} != NULL", "0", "internals:carries")
         for name in ("dict", "traceback", "context", "cause")
     ),
+    Mutant("it stays suppressed", "self->suppress_context", "0", "internals:carries"),
+    Mutant("the collector knows it", "    PyObject_GC_UnTrack(stop);\n", "    if (0) {}\n", "internals:carries"),
     Mutant("its args stay", "PyTuple_GET_SIZE(self->args) != 0", "0", "internals:carries"),
     Mutant("it is never given back", "self->stop != NULL && !reset_stop", "0 && !reset_stop", "internals:carries"),
-    Mutant("it is lost", "    Py_XDECREF(self->stop);\n    type->tp_free", "    type->tp_free", "leaks"),
+    Mutant("it is lost", "    drop_stop(self->stop);\n    type->tp_free", "    type->tp_free", "leaks"),
     # Fresh tasks.
     Mutant(
         "fresh: the sweep does not give callbacks back",

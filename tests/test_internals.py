@@ -368,7 +368,7 @@ def stop_of(entering: Any) -> StopIteration:
     try:
         next(entering)
     except StopIteration as stop:
-        assert stop.__traceback__ is not None and stop.__traceback__.tb_next is None    # this frame's alone
+        assert stop.__traceback__ is not None and stop.__traceback__.tb_next is None  # this frame's alone
         stop.__traceback__ = None
         return stop
     raise AssertionError("it did not stop")
@@ -396,17 +396,45 @@ async def test_what_carries_a_result_belongs_to_its_catcher() -> None:
         assert [stop.value for stop in stops] == groups
 
 
-@pytest.mark.parametrize("name", ["note", "__traceback__", "__context__", "__cause__", "args"])
+@pytest.mark.parametrize("name", ["note", "__traceback__", "__context__", "__suppress_context__", "__cause__", "args"])
 async def test_what_carries_a_result_carries_nothing_else(name: str) -> None:
     """What somebody left on one StopIteration is not on the next."""
     try:
         raise LookupError
     except LookupError as exc:
-        left = {"__traceback__": exc.__traceback__, "args": ("mine",), "note": "mine"}.get(name, exc)
+        kinds = {"__traceback__": exc.__traceback__, "args": ("mine",), "note": "mine", "__suppress_context__": True}
+        left = kinds.get(name, exc)
     for _ in range(3):
         entering: Any = TaskGroup().__aenter__()
         stop = stop_of(entering)
         assert not getattr(stop, name, None)
         setattr(stop, name, left)
-        del stop        # and then what gave it, which looks at what comes back
+        if name == "__cause__":
+            stop.__suppress_context__ = False
+        del stop  # and then what gave it, which looks at what comes back
         del entering
+
+
+async def test_what_carries_a_result_is_hidden_while_it_waits() -> None:
+    """Nobody who looks through the collector's objects gets hold of a StopIteration that is to be used again."""
+    [*TaskGroup().__aenter__()]  # type: ignore[misc]
+    assert [stop for stop in gc.get_objects() if type(stop) is StopIteration] == []
+
+
+@pytest.mark.parametrize("when", ["after", "meanwhile"])
+async def test_what_carried_a_result_is_garbage(when: str) -> None:
+    """The collector, which clears a group, its awaitable and what carried the result, spoils no later result."""
+    for _ in range(3):
+        stops: list[StopIteration] = []
+        tg: Any = TaskGroup()
+        tg.entering = tg.__aenter__()
+        [*tg.entering]
+        if when == "meanwhile":
+            # The collector doesn't know code: that goes while the group is being cleared, and its weak reference calls.
+            tg.code = compile("1", "", "eval")
+            gone = weakref.ref(tg.code, lambda _: stops.append(stop_of(TaskGroup().__aenter__())))
+        del tg
+        gc.collect()
+        stops.append(stop_of(TaskGroup().__aenter__()))
+        assert [stop.args for stop in stops] == [()] * (2 if when == "meanwhile" else 1)
+        assert when == "after" or gone() is None

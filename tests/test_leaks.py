@@ -11,6 +11,7 @@ import gc
 import os
 import subprocess
 import sys
+import sysconfig
 from types import CodeType
 
 import leaks
@@ -84,6 +85,16 @@ async def test_the_collector_sees_what_a_group_holds() -> None:
     assert {"loop": tg._loop, "eager_start": True} in others or sys.version_info < (3, 12)
     leaving.close()
     await settle()
+    async with TaskGroup() as unlimited:
+        unlimited.create_task(noop())
+        held_now = gc.get_referents(unlimited)
+        names = {getattr(op, "__name__", "") for op in held_now}
+        assert "_sweep" in names and ("create_task" in names) == (not isinstance(tg._loop, asyncio.BaseEventLoop))
+        assert [op for op in held_now if type(op) is tuple]  # the arguments of asyncio.Task()
+    async with TaskGroup(concurrency_limit=1) as limited:
+        limited.create_task(settle(2))
+        await limited.create_task(noop())
+        assert [op for op in gc.get_referents(limited) if type(op) is asyncio.Future]  # what wakes those in the queue
 
 
 @pytest.mark.loops("asyncio", "uvloop")
@@ -114,6 +125,10 @@ async def test_the_collector_sees_what_an_exit_holds() -> None:
     leaving.throw(second)  # the last that came
     assert {id(type(leaving)), id(tg), id(first), id(second)} <= held(leaving)
     leaving.close()
+    entered = TaskGroup().__aenter__()
+    [*entered]
+    kept = [op for op in gc.get_referents(entered) if isinstance(op, StopIteration)]
+    assert kept or sysconfig.get_config_var("Py_GIL_DISABLED")  # nothing is used again there
     other = tg.__aexit__(KeyError, error := KeyError(), None)
     assert id(error) in held(other)
     await settle()

@@ -510,3 +510,16 @@ async def test_tasks_of_another_kind_keep_their_done_callback() -> None:
         await settle(2)
         tg.cancel()
     assert all(task.cancelled() for task in tasks)
+
+
+@pytest.mark.parametrize("which", [0, 1, 2])
+async def test_callbacks_of_others_come_before_the_parent(which: int) -> None:
+    """Whichever of the tasks somebody else has added a done callback to, it has been called when the group is left."""
+    called: list[asyncio.Task[int]] = []
+    async with TaskGroup() as tg:
+        for i in range(3):
+            task = tg.create_task(noop())
+            if i == which:
+                task.add_done_callback(called.append)
+            del task
+    assert len(called) == 1
