@@ -61,6 +61,8 @@ class Hunt:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_protocol(self, item: pytest.Item, nextitem: pytest.Item | None) -> bool:
+        if getattr(getattr(item, "obj", None), "is_hypothesis_test", False):
+            return True
         gc.collect()
         gc.freeze()  # so that the collections from here on are quick
         flat = [False, any(name in item.nodeid for name in BLOCKS_ALONE), False]
