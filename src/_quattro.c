@@ -665,6 +665,9 @@ typedef enum {
     SWEEP_LATE,                 // one pass later, when their done callbacks would run
 } Sweep;
 
+/* uvloop.loop.Loop's own functions, and itself. */
+enum { UVLOOP_CREATE_TASK, UVLOOP_GET_TASK_FACTORY, UVLOOP_GET_DEBUG, UVLOOP_TYPE, UVLOOP_SIZE };
+
 typedef struct {
     PyObject_HEAD
     quattro_state *state;       // borrowed: our type keeps the module
@@ -680,7 +683,8 @@ typedef struct {
     PyObject *eager_kwargs;     // the same with "eager_start": True
     PyObject *wake;             // our bound TaskGroup_wake
     PyObject *sweeper;          // our bound TaskGroup_sweep
-    PyObject *uvloop_create_task;   // uvloop's own function, once seen
+    PyObject *uvloop;           // a tuple of them, once the first has been seen
+    PyMethodDef *task_wakeup;   // what asyncio.Task's wake-up callbacks call, once one has been seen
     PyObject *done_future;      // one that is done, for waking; NULL until somebody had to queue
     PyObject *newest;           // the last coroutine that got a slot without queueing, until seen started
     TaskSet tasks;
@@ -702,6 +706,7 @@ typedef struct {
     unsigned finished : 1;
     unsigned parent_cancel_requested : 1;
     unsigned cancel_on_enter : 1;
+    unsigned prepared : 1;      // for a task
     unsigned wake_scheduled : 1;
     unsigned tasks_wait : 1;    // a fresh one was found waiting: no more of them
     unsigned parent_is_next : 1; // the sweep has asked parent_may_step() for the last task
@@ -720,7 +725,7 @@ typedef struct Turn {
     Link link;                  // in the group's queue or wake list, which own a reference
     TaskGroup *group;
     PyObject *coro;             // the caller's coroutine or callable, until it is handed over
-    PyObject *waker;            // the Task's wake-up callback
+    PyObject *waker;            // the Task's wake-up callback, or (waker_is_task) the Task
     PyObject *waker_context;
     PyObject *message;          // cancel()'s
     const void *task;           // a key into group->tasks, never followed
@@ -729,6 +734,7 @@ typedef struct Turn {
     unsigned slot : 1;          // holds one
     unsigned quiet : 1;         // the Task has no done callback of ours
     unsigned exit : 1;          // what the parent waits on, or has waited on
+    unsigned waker_is_task : 1;
 } Turn;
 
 typedef enum {
@@ -1316,7 +1322,21 @@ turn_add_waker_lock_held(Turn *self, PyObject *waker, PyObject *context)
         PyErr_SetString(PyExc_RuntimeError, "a turn has one task");
         return -1;
     }
-    self->waker = Py_NewRef(waker);
+    // A builtin method that asyncio.Task has made of itself is not kept while it waits: one object less to have, and for
+    // the collector to visit.
+    TaskGroup *group = self->group;
+    self->waker_is_task = 0;
+    if (PyCFunction_CheckExact(waker) && PyCFunction_GET_FLAGS(waker) == METH_O
+        && PyCFunction_GET_SELF(waker) != NULL
+        && Py_IS_TYPE(PyCFunction_GET_SELF(waker), (PyTypeObject *)group->state->CTask))
+    {
+        PyMethodDef *method = ((PyCFunctionObject *)waker)->m_ml;
+        if (group->task_wakeup == NULL) {
+            group->task_wakeup = method;
+        }
+        self->waker_is_task = group->task_wakeup == method;
+    }
+    self->waker = Py_NewRef(self->waker_is_task ? PyCFunction_GET_SELF(waker) : waker);
     self->waker_context = context == Py_None ? NULL : Py_XNewRef(context);
     // Granted or cancelled between `await turn` and here (by a hook of somebody's): nobody else will wake it.
     return self->state == TURN_QUEUED ? 0 : turn_wake_lock_held(self);
@@ -1369,8 +1389,9 @@ Turn_done(PyObject *op, PyObject *Py_UNUSED(ignored))
     return PyBool_FromLong(done);
 }
 
+/* The Task asks a future for get_loop() first; but where there is no such method, an attribute is quicker. */
 static PyObject *
-Turn_get_loop(PyObject *op, PyObject *Py_UNUSED(ignored))
+Turn_get_loop(PyObject *op, void *Py_UNUSED(closure))
 {
     PyObject *result;
     Py_BEGIN_CRITICAL_SECTION(TURN(op)->group);
@@ -1482,12 +1503,12 @@ static PyMethodDef Turn_methods[] = {
     {"add_done_callback", (PyCFunction)(void (*)(void))Turn_add_done_callback, METH_FASTCALL | METH_KEYWORDS, NULL},
     {"result", Turn_result, METH_NOARGS, NULL},
     {"done", Turn_done, METH_NOARGS, NULL},
-    {"get_loop", Turn_get_loop, METH_NOARGS, NULL},
     {NULL, NULL, 0, NULL},
 };
 
 static PyGetSetDef Turn_getset[] = {
     {"_asyncio_future_blocking", Turn_get_blocking, Turn_set_blocking, NULL, NULL},
+    {"_loop", Turn_get_loop, NULL, NULL, NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };
 
@@ -1633,6 +1654,39 @@ get_done_future(TaskGroup *self)
     return self->done_future;
 }
 
+/* Have the Task that waits on a turn take its next step, in its context: now, `with` a future that is done; or by way of
+   the loop, where that is NULL or somebody is in that context. */
+static int
+turn_step_task_lock_held(Turn *turn, PyObject *with)
+{
+    TaskGroup *self = turn->group;
+    ASSERT_LOCKED(self);
+    PyObject *waker = turn->waker;
+    PyObject *context = turn->waker_context;
+    turn->waker = turn->waker_context = NULL;
+    int rc = 0;
+    if (waker != NULL && with != NULL && (context == NULL || PyContext_Enter(context) == 0)) {
+        PyObject *result = turn->waker_is_task ? self->task_wakeup->ml_meth(waker, with)
+                                               : PyObject_CallOneArg(waker, with);
+        rc = result == NULL ? -1 : 0;
+        Py_XDECREF(result);
+        PyObject *exc = PyErr_GetRaisedException();
+        if (context != NULL && PyContext_Exit(context) < 0) {
+            rc = -1;
+        }
+        restore_first_error(exc, waker);
+    }
+    else if (waker != NULL) {
+        PyErr_Clear();
+        PyObject *callback = turn->waker_is_task ? PyCFunction_New(self->task_wakeup, waker) : Py_NewRef(waker);
+        rc = callback == NULL ? -1 : call_soon(self, callback, (PyObject *)turn, context);
+        Py_XDECREF(callback);
+    }
+    Py_XDECREF(waker);
+    Py_XDECREF(context);
+    return rc;
+}
+
 /* Let the Tasks of the turns that are on the wake list now take their next step, each in its own context.  Turns that
    join the list meanwhile have a handle of their own coming. */
 static int
@@ -1647,28 +1701,10 @@ wake_lock_held(TaskGroup *self)
     while (rc == 0 && count-- > 0 && !Link_is_empty(&self->wake_list)) {
         Turn *turn = TURN_OF(self->wake_list.next);
         Link_remove(&turn->link);   // the list's reference is ours now
-        PyObject *waker = turn->waker;
-        PyObject *context = turn->waker_context;
-        turn->waker = turn->waker_context = NULL;
-        if (waker != NULL && (context == NULL || PyContext_Enter(context) == 0)) {
-            PyObject *with = turn->state == TURN_GRANTED ? get_done_future(self) : NULL;
-            with = Py_NewRef(with == NULL ? (PyObject *)turn : with);
-            PyObject *result = PyObject_CallOneArg(waker, with);
-            rc = result == NULL ? -1 : 0;
-            Py_XDECREF(result);
-            Py_DECREF(with);
-            PyObject *exc = PyErr_GetRaisedException();
-            if (context != NULL && PyContext_Exit(context) < 0) {
-                rc = -1;
-            }
-            restore_first_error(exc, waker);
-        }
-        else if (waker != NULL) {
-            PyErr_Clear();          // somebody is in its context
-            rc = call_soon(self, waker, (PyObject *)turn, context);
-        }
-        Py_XDECREF(waker);
-        Py_XDECREF(context);
+        PyObject *with = turn->state == TURN_GRANTED ? get_done_future(self) : NULL;
+        with = Py_NewRef(with == NULL ? (PyObject *)turn : with);
+        rc = turn_step_task_lock_held(turn, with);
+        Py_DECREF(with);
         Py_DECREF(turn);
     }
     if (rc < 0 && !Link_is_empty(&self->wake_list)) {
@@ -1945,6 +1981,17 @@ task_succeeded(quattro_state *state, PyObject *task)
     return rc;
 }
 
+/* What one of uvloop's own functions says of the loop: 0 and the answer, or -1 and NULL.  It reads a field, as uvloop's
+   create_task() does: neither asks a method that somebody has put in its place. */
+static int
+ask_uvloop(TaskGroup *self, int which, PyObject **answer)
+{
+    PyObject *function = Py_NewRef(PyTuple_GET_ITEM(self->uvloop, which));
+    *answer = PyObject_CallOneArg(function, self->loop);
+    Py_DECREF(function);
+    return *answer == NULL ? -1 : 0;
+}
+
 /* The last task's done callback: may the parent step right here, one pass of the loop earlier than by way of the loop?
    What it must not overtake is that task's other done callbacks.  On asyncio's loops, where call_soon() keeps what is
    ready in _ready, it overtakes nothing: only if that is empty would it be the next to run in any case.  (qasync's has
@@ -1978,8 +2025,11 @@ parent_may_step(TaskGroup *self, PyObject *task)
         debug = rc > 0 ? attr_is_true(self->loop, state->str__debug) : 0;
     }
     else {
-        rc = self->uvloop_create_task != NULL && !self->tasks_shared && ONLY_REFERENCES(task, 2);
-        debug = rc > 0 ? call_is_true(self->loop, state->str_get_debug) : 0;
+        rc = self->uvloop != NULL && !self->tasks_shared && ONLY_REFERENCES(task, 2);
+        PyObject *value = NULL;
+        debug = rc > 0 ? ask_uvloop(self, UVLOOP_GET_DEBUG, &value) : 0;
+        debug = debug == 0 ? value == Py_True : debug;
+        Py_XDECREF(value);
     }
     // Debug mode times each callback under its own name.
     return rc <= 0 || debug != 0 ? (rc < 0 || debug < 0 ? -1 : 0) : no_task_is_running(self);
@@ -2004,26 +2054,7 @@ wake_parent_lock_held(TaskGroup *self, Turn *waiter, PyObject *last)
     if (now > 0 && Py_IS_TYPE(last, (PyTypeObject *)self->state->CTask) && task_succeeded(self->state, last)) {
         with = last;
     }
-    PyObject *waker = waiter->waker;
-    PyObject *context = waiter->waker_context;
-    waiter->waker = waiter->waker_context = NULL;
-    int rc = 0;
-    if (waker != NULL && now > 0 && context != NULL && PyContext_Enter(context) == 0) {
-        PyObject *result = PyObject_CallOneArg(waker, with);
-        rc = result == NULL ? -1 : 0;
-        Py_XDECREF(result);
-        PyObject *exc = PyErr_GetRaisedException();
-        if (PyContext_Exit(context) < 0) {
-            rc = -1;
-        }
-        restore_first_error(exc, waker);
-    }
-    else if (waker != NULL) {
-        PyErr_Clear();
-        rc = call_soon(self, waker, (PyObject *)waiter, context);
-    }
-    Py_XDECREF(waker);
-    Py_XDECREF(context);
+    int rc = turn_step_task_lock_held(waiter, now > 0 && waiter->waker_context != NULL ? with : NULL);
     Py_DECREF(waiter);
     return rc;
 }
@@ -2386,28 +2417,58 @@ typedef enum {
     LOOP_FAST,                  // it would do nothing but asyncio.Task(coro, loop=loop, ...)
 } LoopKind;
 
-/* uvloop.loop.Loop cannot be patched: a function that is found there under the name is uvloop's own. */
+/* uvloop.loop.Loop cannot be patched: the functions that are found there under their names are uvloop's own.  The tuple
+   of them; NULL if the loop is none of uvloop's, or on error. */
+static PyObject *
+find_uvloop(quattro_state *state, PyObject *loop)
+{
+    PyObject *own = state->uvloop;
+    if (own != NULL && PyObject_TypeCheck(loop, (PyTypeObject *)PyTuple_GET_ITEM(own, UVLOOP_TYPE))) {
+        return Py_NewRef(own);
+    }
+    PyTypeObject *type = Py_TYPE(loop);
+    while (!(type->tp_flags & Py_TPFLAGS_IMMUTABLETYPE) || strcmp(type->tp_name, "uvloop.loop.Loop") != 0) {
+        type = type->tp_base;
+        if (type == NULL) {
+            return NULL;
+        }
+    }
+    PyObject *names[] = {state->str_create_task, state->str_get_task_factory, state->str_get_debug};
+    PyObject *dict = PyType_GetDict(type);
+    own = dict == NULL ? NULL : PyTuple_New(UVLOOP_SIZE);
+    int rc = own != NULL;
+    for (int i = 0; rc > 0 && i < UVLOOP_TYPE; i++) {
+        PyObject *value;
+        rc = PyDict_GetItemRef(dict, names[i], &value);
+        PyTuple_SET_ITEM(own, i, value);
+    }
+    Py_XDECREF(dict);
+    if (rc <= 0) {
+        Py_XDECREF(own);
+        return NULL;
+    }
+    PyTuple_SET_ITEM(own, UVLOOP_TYPE, Py_NewRef(type));
+    if (KEEP_ONE) {
+        Py_XSETREF(state->uvloop, Py_NewRef(own));
+    }
+    return own;
+}
+
 static int
 is_uvloop_function(TaskGroup *self, PyObject *function)
 {
-    if (function == self->uvloop_create_task) {
-        return 1;
-    }
-    quattro_state *state = self->state;
-    for (PyTypeObject *type = Py_TYPE(self->loop); type != NULL; type = type->tp_base) {
-        if ((type->tp_flags & Py_TPFLAGS_IMMUTABLETYPE) && strcmp(type->tp_name, "uvloop.loop.Loop") == 0) {
-            PyObject *own = NULL;
-            PyObject *dict = PyType_GetDict(type);
-            int rc = dict == NULL ? 0 : PyDict_GetItemRef(dict, state->str_create_task, &own);
-            Py_XDECREF(dict);
-            if (rc > 0 && own == function) {
-                Py_XSETREF(self->uvloop_create_task, Py_NewRef(own));
-            }
-            Py_XDECREF(own);
-            return rc < 0 ? -1 : self->uvloop_create_task == function;
+    if (self->uvloop == NULL) {
+        PyObject *own = find_uvloop(self->state, self->loop);
+        if (own == NULL) {
+            return PyErr_Occurred() ? -1 : 0;
         }
+        if (function != PyTuple_GET_ITEM(own, UVLOOP_CREATE_TASK)) {
+            Py_DECREF(own);
+            return 0;
+        }
+        self->uvloop = own;
     }
-    return 0;
+    return function == PyTuple_GET_ITEM(self->uvloop, UVLOOP_CREATE_TASK);
 }
 
 /* The one place that decides whether a hook could be skipped; a LoopKind, or -1.  Asked for every task, because tools
@@ -2428,7 +2489,7 @@ loop_kind(TaskGroup *self, PyObject *create_task)
     PyObject *function = PyMethod_GET_FUNCTION(create_task);
     int is_asyncio = self->loop_is_asyncio = function == state->stock_create_task;
     PyObject *factory = NULL, *debug = NULL;
-    int kind = -1, c_task;
+    int kind = -1, rc;
     if (is_asyncio) {
         PyFunctionObject *stock = (PyFunctionObject *)function;
         if (stock->func_code != state->stock_code
@@ -2436,26 +2497,24 @@ loop_kind(TaskGroup *self, PyObject *create_task)
         {
             return LOOP_UNKNOWN;
         }
-        if (PyObject_GetOptionalAttr(loop, state->str__task_factory, &factory) < 0
-            || (!no_debug && PyObject_GetOptionalAttr(loop, state->str__debug, &debug) < 0))
-        {
-            goto done;
+        rc = PyObject_GetOptionalAttr(loop, state->str__task_factory, &factory);
+        if (rc >= 0 && !no_debug) {
+            rc = PyObject_GetOptionalAttr(loop, state->str__debug, &debug);
         }
     }
     else {
-        int rc = is_uvloop_function(self, function);
-        if (rc <= 0) {
-            return rc < 0 ? -1 : LOOP_UNKNOWN;
+        rc = is_uvloop_function(self, function);
+        if (rc == 0) {
+            return LOOP_UNKNOWN;
         }
-        factory = PyObject_CallMethodNoArgs(loop, state->str_get_task_factory);
-        if (factory != NULL && !no_debug) {
-            debug = PyObject_CallMethodNoArgs(loop, state->str_get_debug);
+        if (rc > 0) {
+            rc = ask_uvloop(self, UVLOOP_GET_TASK_FACTORY, &factory);
         }
-        if (factory == NULL || (debug == NULL && !no_debug)) {
-            goto done;
+        if (rc >= 0 && !no_debug) {
+            rc = ask_uvloop(self, UVLOOP_GET_DEBUG, &debug);
         }
     }
-    c_task = dict_item_is(state->tasks_dict, state->str_Task, state->CTask);
+    int c_task = rc < 0 ? -1 : dict_item_is(state->tasks_dict, state->str_Task, state->CTask);
     if (c_task < 0) {
         goto done;
     }
@@ -2496,9 +2555,12 @@ call_has(const Call *call, PyObject *name)
 static int
 call_is_plain(quattro_state *state, const Call *call)
 {
+    if (call->kwnames == NULL) {
+        return 1;
+    }
     Py_ssize_t known = call_has(call, state->str_name) + call_has(call, state->str_context)
                        + (TASK_TAKES_EAGER_START && call_has(call, state->str_eager_start));
-    return call->kwnames == NULL || known == PyTuple_GET_SIZE(call->kwnames);
+    return known == PyTuple_GET_SIZE(call->kwnames);
 }
 
 /* asyncio.Task(coro, loop=loop, **keywords), eagerly if `eager`. */
@@ -2677,6 +2739,7 @@ is_own_method(TaskGroup *self, PyObject *method, PyCFunction function)
 static int
 prepare(TaskGroup *self)
 {
+    self->prepared = 1;
     if (self->context == NULL) {
         PyObject *context = PyContext_CopyCurrent();
         if (context == NULL) {
@@ -3149,6 +3212,19 @@ enter_lock_held(TaskGroup *group)
     return group->cancel_on_enter ? call_method((PyObject *)group, state->str_cancel) : 0;
 }
 
+/* What prepare() and the making of tasks have left, but for the callbacks. */
+static void
+drop_tools(TaskGroup *self)
+{
+    Py_CLEAR(self->context);
+    Py_CLEAR(self->args);
+    Py_CLEAR(self->kwargs);
+    Py_CLEAR(self->eager_kwargs);
+    Py_CLEAR(self->uvloop);
+    Py_CLEAR(self->done_future);
+    Py_CLEAR(self->newest);
+}
+
 /* What the `finally` of asyncio's __aexit__() does, and more: nothing of what the group held stays. */
 static void
 finish_lock_held(TaskGroup *group)
@@ -3167,15 +3243,11 @@ finish_lock_held(TaskGroup *group)
     Py_CLEAR(group->errors);
     Py_CLEAR(group->base_error);
     Py_CLEAR(group->waiter);
-    Py_CLEAR(group->context);
-    Py_CLEAR(group->args);
-    Py_CLEAR(group->kwargs);
-    Py_CLEAR(group->eager_kwargs);
-    Py_CLEAR(group->uvloop_create_task);
-    Py_CLEAR(group->done_future);
-    Py_CLEAR(group->newest);
-    // Tasks are left only if the exit itself was broken off: their ends are still to be seen.
-    drop_callbacks_lock_held(group);
+    if (group->prepared) {
+        drop_tools(group);
+        // Tasks are left only if the exit itself was broken off: their ends are still to be seen.
+        drop_callbacks_lock_held(group);
+    }
 }
 
 /* Wait until the last task is done, or the parent is cancelled: the object to yield. */
@@ -4130,7 +4202,7 @@ TaskGroup_traverse(PyObject *op, visitproc visit, void *arg)
     Py_VISIT(self->args);
     Py_VISIT(self->kwargs);
     Py_VISIT(self->eager_kwargs);
-    Py_VISIT(self->uvloop_create_task);
+    Py_VISIT(self->uvloop);
     Py_VISIT(self->done_future);
     Py_VISIT(self->wake);
     Py_VISIT(self->sweeper);
@@ -4158,19 +4230,16 @@ TaskGroup_clear(PyObject *op)
     Py_CLEAR(self->errors);
     Py_CLEAR(self->base_error);
     Py_CLEAR(self->waiter);
+    if (!self->prepared) {
+        return 0;               // not for a task: there is nothing else
+    }
     Py_CLEAR(self->done);
-    Py_CLEAR(self->context);
-    Py_CLEAR(self->args);
-    Py_CLEAR(self->kwargs);
-    Py_CLEAR(self->eager_kwargs);
-    Py_CLEAR(self->uvloop_create_task);
-    Py_CLEAR(self->done_future);
     Py_CLEAR(self->wake);
     Py_CLEAR(self->sweeper);
-    Py_CLEAR(self->newest);
+    drop_tools(self);
     Link *heads[] = {&self->queue, &self->wake_list};
     for (int i = 0; i < 2; i++) {
-        while (heads[i]->next != NULL && !Link_is_empty(heads[i])) {
+        while (!Link_is_empty(heads[i])) {
             Turn *turn = TURN_OF(heads[i]->next);
             Link_remove(&turn->link);
             if (turn->state == TURN_QUEUED) {

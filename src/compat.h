@@ -119,7 +119,7 @@ lend_sections(PyObject *op)
 #  define ONLY_REFERENCES(op, count) (Py_REFCNT(op) == (count))
 #endif
 
-/* May the memory of a dead object be kept for the next of its kind?  Not where threads would have to agree on it. */
+/* May the module keep something for the next group?  Not where threads would have to agree on it. */
 #ifdef Py_GIL_DISABLED
 #  define KEEP_ONE 0
 #else

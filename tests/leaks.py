@@ -461,7 +461,7 @@ async def turn_by_hand() -> None:
             queued = [tg.create_task(noop()) for _ in range(4)]
             await settle(2)
             turns = [task.get_coro().cr_await for task in queued]  # type: ignore[union-attr]
-            repr(turns[0]), turns[0].get_loop(), turns[0].done(), turns[0]._asyncio_future_blocking
+            repr(turns[0]), turns[0]._loop, turns[0].done(), turns[0]._asyncio_future_blocking
             for wrong in (
                 turns[0].begin,
                 turns[0].result,

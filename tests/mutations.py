@@ -63,7 +63,7 @@ MUTANTS = [
             "context",
             "args",
             "kwargs",
-            "uvloop_create_task",
+            "uvloop",
             "done_future",
             "wake",
             "sweeper",
@@ -251,13 +251,13 @@ MUTANTS = [
     ),
     Mutant(
         "debug mode is ignored: uvloop's",
-        "debug = rc > 0 ? call_is_true(self->loop, state->str_get_debug) : 0;",
+        "debug = debug == 0 ? value == Py_True : debug;",
         "debug = 0;",
         "group:goes_on_within",
     ),
     Mutant(
         "any loop is taken for uvloop",
-        "rc = self->uvloop_create_task != NULL && !self",
+        "rc = self->uvloop != NULL && !self",
         "rc = !self",
         "group:keeps_what_is_ready",
     ),
@@ -269,9 +269,9 @@ MUTANTS = [
         "hostile:say_what_is_ready",
     ),
     Mutant(
-        "the parent steps in the callback's context",
-        "now > 0 && context != NULL && PyContext_Enter(context) == 0) {",
-        "now > 0 && context != NULL && PyContext_Enter(PyContext_CopyCurrent()) == 0) {",
+        "a task steps in the callback's context",
+        "(context == NULL || PyContext_Enter(context) == 0)) {",
+        "(context == NULL || PyContext_Enter(PyContext_CopyCurrent()) == 0)) {",
         "group internals",
     ),
     Mutant(
@@ -344,9 +344,15 @@ MUTANTS = [
     ),
     Mutant(
         "a task whose context is entered is lost",
-        "rc = call_soon(self, waker, (PyObject *)turn, context);",
+        "rc = callback == NULL ? -1 : call_soon(self, callback, (PyObject *)turn, context);",
         "rc = -1;",
         "hostile:somebody_is_in",
+    ),
+    Mutant(
+        "any builtin is taken for a Task's wake-up",
+        "self->waker_is_task = group->task_wakeup == method;",
+        "self->waker_is_task = 1;",
+        "internals:somebody_else_waits",
     ),
     Mutant("a newcomer overtakes the granted", " && self->starting == 0) {", ") {", "limit"),
     Mutant("the newest is not asked", "    int now = newest_has_started_lock_held(self);", "    int now = 1;", "limit"),
@@ -413,8 +419,8 @@ MUTANTS = [
     Mutant("a patched class is ignored", "function == state->stock_create_task;", "1;", "transparency"),
     Mutant(
         "a subclass of uvloop's is ignored",
-        "int rc = is_uvloop_function(self, function);",
-        "int rc = 1;",
+        "rc = is_uvloop_function(self, function);",
+        "rc = 1;",
         "transparency",
     ),
     Mutant(

@@ -395,7 +395,7 @@ def displace(world: World) -> None:
 
 if sys.platform != "win32":
 
-    @members("uvloop", "call_soon", "create_task", "get_debug", "get_task_factory")
+    @members("uvloop", "call_soon", "create_task", "get_debug")
     def uvloop_member(world: World, name: str) -> None:
         import uvloop
 
@@ -729,7 +729,7 @@ NOT_ROWS = {
     "set_result": "of a future of ours",
     "add_note": "of a RuntimeError of ours",
     **dict.fromkeys(["concurrency_limit", "coro", "loop", "message", "msg", "name", "task"], KEYWORD),
-    "get_task_factory": "uvloop's, where there is one",
+    "get_task_factory": "uvloop's own, which cannot be replaced",
     "eager_start": "from 3.12 on",
     "context": "before 3.15",
     "PyExc_BaseExceptionGroup": "CPython's own",

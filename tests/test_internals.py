@@ -59,6 +59,36 @@ async def test_a_turn_is_awaited_and_begun_once() -> None:
                 use()
 
 
+@pytest.mark.loops("asyncio", "uvloop")
+@pytest.mark.parametrize("first", [True, False])
+async def test_somebody_else_waits_on_a_turn(first: bool) -> None:
+    """A builtin of a Task that is not its wake-up is called as it is, before and after a Task has waited on a turn."""
+    loop = asyncio.get_running_loop()
+    marker = asyncio.Task(forever(), loop=loop)
+    loop.set_task_factory(lambda loop, coro, **kwargs: asyncio.Task(coro, loop=loop, **kwargs))  # later than the call
+    try:
+        async with TaskGroup(concurrency_limit=1) as tg:
+            holder = tg.create_task(forever())
+            if not first:
+                tg.create_task(noop())
+                await settle(2)
+            queued: Any = tg.create_task(noop())
+            turn = queued.get_coro().cr_frame.f_locals["turn"]
+            turn.add_done_callback(marker.set_name)
+            turn.cancel()
+            said = str(turn)
+            await settle(4)
+            assert queued.cancelled() and marker.get_name() == said
+            others = [tg.create_task(noop()) for _ in range(3)]
+            await settle(2)
+            holder.cancel()
+    finally:
+        loop.set_task_factory(None)
+    assert all(task.done() and not task.cancelled() for task in others)
+    assert marker.cancel() and not marker.done()
+    await asyncio.wait([marker])
+
+
 async def test_a_cancelled_turn_says_so() -> None:
     """Whoever awaits a turn that was cancelled gets the CancelledError, with its message."""
     async with TaskGroup(concurrency_limit=1) as tg:
