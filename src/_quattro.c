@@ -69,8 +69,8 @@
    WHO OWNS WHAT
 
    The TaskSet owns its tasks.  The queue and the wake list own their turns (a linked turn is never deallocated).  A
-   turn owns its group, the caller's coroutine or callable, and the Task's wake-up callback with its context; its `task`
-   is borrowed: a key into the TaskSet.  Group -> done callback -> group is a cycle, broken when the group finishes.
+   turn owns its group, the caller's coroutine or callable, and the Task that waits on it (or what else is to be called)
+   with its context; its `task` is borrowed: a key into the TaskSet.  Group -> done callback -> group is a cycle, broken when the group finishes.
    The module keeps the memory of one Await, and in it the StopIteration with which that gave its result.
 
    CALLS INTO PYTHON
