@@ -70,8 +70,9 @@
 
    The TaskSet owns its tasks.  The queue and the wake list own their turns (a linked turn is never deallocated).  A
    turn owns its group, the caller's coroutine or callable, and the Task that waits on it (or what else is to be called)
-   with its context; its `task` is borrowed: a key into the TaskSet.  Group -> done callback -> group is a cycle, broken when the group finishes.
-   The module keeps the memory of one Await, and in it the StopIteration with which that gave its result.
+   with its context; its `task` is borrowed: a key into the TaskSet.  Group -> done callback -> group is a cycle, broken
+   when the group finishes.  The module keeps the memory of one Await, and in it the StopIteration with which that gave
+   its result; and uvloop's functions, once a group has seen them.
 
    CALLS INTO PYTHON
 
@@ -684,7 +685,6 @@ typedef struct {
     PyObject *wake;             // our bound TaskGroup_wake
     PyObject *sweeper;          // our bound TaskGroup_sweep
     PyObject *uvloop;           // a tuple of them, once the first has been seen
-    PyMethodDef *task_wakeup;   // what asyncio.Task's wake-up callbacks call, once one has been seen
     PyObject *done_future;      // one that is done, for waking; NULL until somebody had to queue
     PyObject *newest;           // the last coroutine that got a slot without queueing, until seen started
     TaskSet tasks;
@@ -706,7 +706,7 @@ typedef struct {
     unsigned finished : 1;
     unsigned parent_cancel_requested : 1;
     unsigned cancel_on_enter : 1;
-    unsigned prepared : 1;      // for a task
+    unsigned prepared : 1;      // prepare() has been called
     unsigned wake_scheduled : 1;
     unsigned tasks_wait : 1;    // a fresh one was found waiting: no more of them
     unsigned parent_is_next : 1; // the sweep has asked parent_may_step() for the last task
@@ -725,8 +725,9 @@ typedef struct Turn {
     Link link;                  // in the group's queue or wake list, which own a reference
     TaskGroup *group;
     PyObject *coro;             // the caller's coroutine or callable, until it is handed over
-    PyObject *waker;            // the Task's wake-up callback, or (waker_is_task) the Task
+    PyObject *waker;            // what to call when it may go on, or, with `wakeup`, the Task whose method that is
     PyObject *waker_context;
+    PyMethodDef *wakeup;
     PyObject *message;          // cancel()'s
     const void *task;           // a key into group->tasks, never followed
     TurnState state;
@@ -734,7 +735,6 @@ typedef struct Turn {
     unsigned slot : 1;          // holds one
     unsigned quiet : 1;         // the Task has no done callback of ours
     unsigned exit : 1;          // what the parent waits on, or has waited on
-    unsigned waker_is_task : 1;
 } Turn;
 
 typedef enum {
@@ -1322,21 +1322,17 @@ turn_add_waker_lock_held(Turn *self, PyObject *waker, PyObject *context)
         PyErr_SetString(PyExc_RuntimeError, "a turn has one task");
         return -1;
     }
-    // A builtin method that asyncio.Task has made of itself is not kept while it waits: one object less to have, and for
-    // the collector to visit.
-    TaskGroup *group = self->group;
-    self->waker_is_task = 0;
+    // asyncio.Task gives a builtin method of itself.  That is not kept while it waits, which may be long: it is one object
+    // more for each task that queues, and for the collector to visit.
+    self->wakeup = NULL;
     if (PyCFunction_CheckExact(waker) && PyCFunction_GET_FLAGS(waker) == METH_O
         && PyCFunction_GET_SELF(waker) != NULL
-        && Py_IS_TYPE(PyCFunction_GET_SELF(waker), (PyTypeObject *)group->state->CTask))
+        && Py_IS_TYPE(PyCFunction_GET_SELF(waker), (PyTypeObject *)self->group->state->CTask))
     {
-        PyMethodDef *method = ((PyCFunctionObject *)waker)->m_ml;
-        if (group->task_wakeup == NULL) {
-            group->task_wakeup = method;
-        }
-        self->waker_is_task = group->task_wakeup == method;
+        self->wakeup = ((PyCFunctionObject *)waker)->m_ml;
+        waker = PyCFunction_GET_SELF(waker);
     }
-    self->waker = Py_NewRef(self->waker_is_task ? PyCFunction_GET_SELF(waker) : waker);
+    self->waker = Py_NewRef(waker);
     self->waker_context = context == Py_None ? NULL : Py_XNewRef(context);
     // Granted or cancelled between `await turn` and here (by a hook of somebody's): nobody else will wake it.
     return self->state == TURN_QUEUED ? 0 : turn_wake_lock_held(self);
@@ -1654,20 +1650,19 @@ get_done_future(TaskGroup *self)
     return self->done_future;
 }
 
-/* Have the Task that waits on a turn take its next step, in its context: now, `with` a future that is done; or by way of
-   the loop, where that is NULL or somebody is in that context. */
+/* Tell the Task that waits on a turn, in its context, to take its next step: now, with a future that is done; or by way
+   of the loop, where `future` is NULL or somebody is in that context. */
 static int
-turn_step_task_lock_held(Turn *turn, PyObject *with)
+turn_step_task_lock_held(Turn *turn, PyObject *future)
 {
-    TaskGroup *self = turn->group;
-    ASSERT_LOCKED(self);
+    ASSERT_LOCKED(turn->group);
     PyObject *waker = turn->waker;
     PyObject *context = turn->waker_context;
+    PyMethodDef *wakeup = turn->wakeup;
     turn->waker = turn->waker_context = NULL;
     int rc = 0;
-    if (waker != NULL && with != NULL && (context == NULL || PyContext_Enter(context) == 0)) {
-        PyObject *result = turn->waker_is_task ? self->task_wakeup->ml_meth(waker, with)
-                                               : PyObject_CallOneArg(waker, with);
+    if (waker != NULL && future != NULL && (context == NULL || PyContext_Enter(context) == 0)) {
+        PyObject *result = wakeup != NULL ? wakeup->ml_meth(waker, future) : PyObject_CallOneArg(waker, future);
         rc = result == NULL ? -1 : 0;
         Py_XDECREF(result);
         PyObject *exc = PyErr_GetRaisedException();
@@ -1678,8 +1673,8 @@ turn_step_task_lock_held(Turn *turn, PyObject *with)
     }
     else if (waker != NULL) {
         PyErr_Clear();
-        PyObject *callback = turn->waker_is_task ? PyCFunction_New(self->task_wakeup, waker) : Py_NewRef(waker);
-        rc = callback == NULL ? -1 : call_soon(self, callback, (PyObject *)turn, context);
+        PyObject *callback = wakeup != NULL ? PyCFunction_New(wakeup, waker) : Py_NewRef(waker);
+        rc = callback == NULL ? -1 : call_soon(turn->group, callback, (PyObject *)turn, context);
         Py_XDECREF(callback);
     }
     Py_XDECREF(waker);
@@ -1701,10 +1696,10 @@ wake_lock_held(TaskGroup *self)
     while (rc == 0 && count-- > 0 && !Link_is_empty(&self->wake_list)) {
         Turn *turn = TURN_OF(self->wake_list.next);
         Link_remove(&turn->link);   // the list's reference is ours now
-        PyObject *with = turn->state == TURN_GRANTED ? get_done_future(self) : NULL;
-        with = Py_NewRef(with == NULL ? (PyObject *)turn : with);
-        rc = turn_step_task_lock_held(turn, with);
-        Py_DECREF(with);
+        PyObject *future = turn->state == TURN_GRANTED ? get_done_future(self) : NULL;
+        future = Py_NewRef(future == NULL ? (PyObject *)turn : future);
+        rc = turn_step_task_lock_held(turn, future);
+        Py_DECREF(future);
         Py_DECREF(turn);
     }
     if (rc < 0 && !Link_is_empty(&self->wake_list)) {
@@ -1981,15 +1976,12 @@ task_succeeded(quattro_state *state, PyObject *task)
     return rc;
 }
 
-/* What one of uvloop's own functions says of the loop: 0 and the answer, or -1 and NULL.  It reads a field, as uvloop's
-   create_task() does: neither asks a method that somebody has put in its place. */
-static int
-ask_uvloop(TaskGroup *self, int which, PyObject **answer)
+/* What one of uvloop's own functions says of its loop.  It reads a field, which is what counts for uvloop: a method that
+   somebody has put in its place is asked neither here nor there. */
+static PyObject *
+ask_uvloop(PyObject *uvloop, int which, PyObject *loop)
 {
-    PyObject *function = Py_NewRef(PyTuple_GET_ITEM(self->uvloop, which));
-    *answer = PyObject_CallOneArg(function, self->loop);
-    Py_DECREF(function);
-    return *answer == NULL ? -1 : 0;
+    return PyObject_CallOneArg(PyTuple_GET_ITEM(uvloop, which), loop);
 }
 
 /* The last task's done callback: may the parent step right here, one pass of the loop earlier than by way of the loop?
@@ -2025,11 +2017,14 @@ parent_may_step(TaskGroup *self, PyObject *task)
         debug = rc > 0 ? attr_is_true(self->loop, state->str__debug) : 0;
     }
     else {
-        rc = self->uvloop != NULL && !self->tasks_shared && ONLY_REFERENCES(task, 2);
-        PyObject *value = NULL;
-        debug = rc > 0 ? ask_uvloop(self, UVLOOP_GET_DEBUG, &value) : 0;
-        debug = debug == 0 ? value == Py_True : debug;
+        PyObject *uvloop = Py_XNewRef(self->uvloop), *value = NULL;
+        rc = uvloop != NULL && !self->tasks_shared && ONLY_REFERENCES(task, 2);
+        if (rc > 0 && (value = ask_uvloop(uvloop, UVLOOP_GET_DEBUG, self->loop)) == NULL) {
+            rc = -1;
+        }
+        debug = value != NULL && value != Py_False;
         Py_XDECREF(value);
+        Py_XDECREF(uvloop);
     }
     // Debug mode times each callback under its own name.
     return rc <= 0 || debug != 0 ? (rc < 0 || debug < 0 ? -1 : 0) : no_task_is_running(self);
@@ -2050,11 +2045,11 @@ wake_parent_lock_held(TaskGroup *self, Turn *waiter, PyObject *last)
         PyErr_Clear();          // the loop will be asked again
     }
     // A Task asks a task of asyncio's own kind for its result much quicker than the turn.
-    PyObject *with = (PyObject *)waiter;
+    PyObject *future = (PyObject *)waiter;
     if (now > 0 && Py_IS_TYPE(last, (PyTypeObject *)self->state->CTask) && task_succeeded(self->state, last)) {
-        with = last;
+        future = last;
     }
-    int rc = turn_step_task_lock_held(waiter, now > 0 && waiter->waker_context != NULL ? with : NULL);
+    int rc = turn_step_task_lock_held(waiter, now > 0 && waiter->waker_context != NULL ? future : NULL);
     Py_DECREF(waiter);
     return rc;
 }
@@ -2466,7 +2461,7 @@ is_uvloop_function(TaskGroup *self, PyObject *function)
             Py_DECREF(own);
             return 0;
         }
-        self->uvloop = own;
+        Py_XSETREF(self->uvloop, own);
     }
     return function == PyTuple_GET_ITEM(self->uvloop, UVLOOP_CREATE_TASK);
 }
@@ -2507,12 +2502,14 @@ loop_kind(TaskGroup *self, PyObject *create_task)
         if (rc == 0) {
             return LOOP_UNKNOWN;
         }
-        if (rc > 0) {
-            rc = ask_uvloop(self, UVLOOP_GET_TASK_FACTORY, &factory);
+        PyObject *uvloop = rc > 0 ? Py_NewRef(self->uvloop) : NULL;
+        if (rc > 0 && (factory = ask_uvloop(uvloop, UVLOOP_GET_TASK_FACTORY, loop)) == NULL) {
+            rc = -1;
         }
-        if (rc >= 0 && !no_debug) {
-            rc = ask_uvloop(self, UVLOOP_GET_DEBUG, &debug);
+        if (rc > 0 && !no_debug && (debug = ask_uvloop(uvloop, UVLOOP_GET_DEBUG, loop)) == NULL) {
+            rc = -1;
         }
+        Py_XDECREF(uvloop);
     }
     int c_task = rc < 0 ? -1 : dict_item_is(state->tasks_dict, state->str_Task, state->CTask);
     if (c_task < 0) {

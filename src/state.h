@@ -49,8 +49,8 @@
     X(_on_task_done) X(_ready) X(_task_factory) X(add_done_callback) X(call_exception_handler) X(call_soon) \
     X(cancel) X(cancelled) X(cancelling) X(close) X(concurrency_limit) X(context) X(coro) X(cr_await) \
     X(cr_frame) X(cr_running) X(create_task) X(current_task) X(done) X(eager_start) X(exception) X(func) \
-    X(get_debug) X(get_running_loop) X(get_task_factory) X(loop) X(message) X(msg) X(name) X(remove_done_callback) X(set_result) X(Task) \
-    X(task) X(uncancel)
+    X(get_debug) X(get_running_loop) X(get_task_factory) X(loop) X(message) X(msg) X(name) \
+    X(remove_done_callback) X(set_result) X(Task) X(task) X(uncancel)
 
 typedef struct {
 #define X(field) PyTypeObject *field;

@@ -45,7 +45,7 @@ async def many_rounds() -> None:
 
 def touch_turns() -> None:
     for turn in list(turns):
-        repr(turn), turn.get_loop(), turn._asyncio_future_blocking
+        repr(turn), turn._loop, turn._asyncio_future_blocking
         turn._asyncio_future_blocking = True
         turn._asyncio_future_blocking = False
         common.attempt(turn.result)
