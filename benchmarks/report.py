@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pyperf
-from implementations import OURS
+from implementations import BARE, OURS
 from workloads import GROWTH, MORE, ROWS
 
 HERE = Path(__file__).parent
@@ -104,6 +104,19 @@ def rows_table(tables: dict[str, Table]) -> Iterator[list[str]]:
                 yield cells
 
 
+def bare_table(tables: dict[str, Table]) -> Iterator[list[str]]:
+    """Our time over that of tasks without a group, on each Python and loop."""
+    for workload in ROWS + MORE:
+        cells = [
+            f"{ratio(table[loop][workload.name][OURS], table[loop][workload.name][BARE])[0]:.2f}"
+            for table in tables.values()
+            for loop in ("asyncio", "uvloop")
+            if {OURS, BARE} <= table[loop].get(workload.name, {}).keys()
+        ]
+        if cells:
+            yield [workload.name, *cells]
+
+
 def times_table(table: Table, loop: str, workloads: Iterable[str]) -> str:
     """Nanoseconds: a line a workload, a column an implementation."""
     measured = table[loop]
@@ -151,6 +164,10 @@ def blocks() -> dict[str, str]:
     return {
         "machine": machine(suites),
         "rows": markdown(["work", "compared with", "loop", "floor", *tables], rows_table(tables)),
+        "bare": markdown(
+            ["quattro / loop.create_task", *(f"{v}, {loop}" for v in tables for loop in ("asyncio", "uvloop"))],
+            bare_table(tables),
+        ),
         "unlimited": "\n\n".join(times_table(newest, loop, unlimited) for loop in ("asyncio", "uvloop")),
         "limited": "\n\n".join(times_table(newest, loop, limited) for loop in ("asyncio", "uvloop")),
         "growth": times_table(newest, "asyncio", growth),
