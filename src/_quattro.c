@@ -1981,7 +1981,8 @@ task_succeeded(quattro_state *state, PyObject *task)
 static PyObject *
 ask_uvloop(PyObject *uvloop, int which, PyObject *loop)
 {
-    return PyObject_CallOneArg(PyTuple_GET_ITEM(uvloop, which), loop);
+    PyObject *reader = PyTuple_GET_ITEM(uvloop, which);
+    return PyObject_CallOneArg(reader, loop);
 }
 
 /* The last task's done callback: may the parent step right here, one pass of the loop earlier than by way of the loop?
