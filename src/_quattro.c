@@ -2020,8 +2020,9 @@ parent_may_step(TaskGroup *self, PyObject *task)
     else {
         PyObject *uvloop = Py_XNewRef(self->uvloop), *value = NULL;
         rc = uvloop != NULL && !self->tasks_shared && ONLY_REFERENCES(task, 2);
-        if (rc > 0 && (value = ask_uvloop(uvloop, UVLOOP_GET_DEBUG, self->loop)) == NULL) {
-            rc = -1;
+        if (rc > 0) {
+            value = ask_uvloop(uvloop, UVLOOP_GET_DEBUG, self->loop);
+            rc = value == NULL ? -1 : 1;
         }
         debug = value != NULL && value != Py_False;
         Py_XDECREF(value);
@@ -2439,15 +2440,16 @@ find_uvloop(quattro_state *state, PyObject *loop)
         PyTuple_SET_ITEM(own, i, value);
     }
     Py_XDECREF(dict);
-    if (rc <= 0) {
-        Py_XDECREF(own);
-        return NULL;
+    PyObject *result = NULL;
+    if (rc > 0) {
+        PyTuple_SET_ITEM(own, UVLOOP_TYPE, Py_NewRef(type));
+        result = Py_NewRef(own);
+        if (KEEP_ONE) {
+            Py_XSETREF(state->uvloop, Py_NewRef(own));
+        }
     }
-    PyTuple_SET_ITEM(own, UVLOOP_TYPE, Py_NewRef(type));
-    if (KEEP_ONE) {
-        Py_XSETREF(state->uvloop, Py_NewRef(own));
-    }
-    return own;
+    Py_XDECREF(own);
+    return result;
 }
 
 static int
@@ -2503,14 +2505,13 @@ loop_kind(TaskGroup *self, PyObject *create_task)
         if (rc == 0) {
             return LOOP_UNKNOWN;
         }
-        PyObject *uvloop = rc > 0 ? Py_NewRef(self->uvloop) : NULL;
-        if (rc > 0 && (factory = ask_uvloop(uvloop, UVLOOP_GET_TASK_FACTORY, loop)) == NULL) {
-            rc = -1;
+        if (rc > 0) {
+            PyObject *uvloop = Py_NewRef(self->uvloop);
+            factory = ask_uvloop(uvloop, UVLOOP_GET_TASK_FACTORY, loop);
+            debug = factory == NULL || no_debug ? NULL : ask_uvloop(uvloop, UVLOOP_GET_DEBUG, loop);
+            rc = factory == NULL || (debug == NULL && !no_debug) ? -1 : 1;
+            Py_DECREF(uvloop);
         }
-        if (rc > 0 && !no_debug && (debug = ask_uvloop(uvloop, UVLOOP_GET_DEBUG, loop)) == NULL) {
-            rc = -1;
-        }
-        Py_XDECREF(uvloop);
     }
     int c_task = rc < 0 ? -1 : dict_item_is(state->tasks_dict, state->str_Task, state->CTask);
     if (c_task < 0) {

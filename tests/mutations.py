@@ -257,8 +257,8 @@ MUTANTS = [
     ),
     Mutant(
         "any loop is taken for uvloop",
-        "rc = uvloop != NULL && !self->tasks_shared && ONLY_REFERENCES(task, 2);\n        if (rc > 0 &&",
-        "rc = !self->tasks_shared && ONLY_REFERENCES(task, 2);\n        if (rc > 0 && uvloop != NULL &&",
+        "rc = uvloop != NULL && !self->tasks_shared && ONLY_REFERENCES(task, 2);\n        if (rc > 0) {",
+        "rc = !self->tasks_shared && ONLY_REFERENCES(task, 2);\n        if (rc > 0 && uvloop != NULL) {",
         "group:keeps_what_is_ready",
     ),
     Mutant("uvloop's other callbacks are overtaken", "&& ONLY_REFERENCES(task, 2);", ";", "group:goes_on_within"),
