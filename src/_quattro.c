@@ -790,9 +790,11 @@ check_list(TaskGroup *self, const Link *head)
         }
         else {
             assert(turn->state != TURN_CALL && turn->state != TURN_QUEUED);
-            // A stranger may begin one that waits here; it keeps its slot while it runs.
+            // A stranger may begin one that waits here; it keeps its slot while it runs.  Or add himself to one that has
+            // failed; it keeps its slot until its Task's done callback.
             assert(turn->slot || turn->state != TURN_GRANTED);
-            assert(!turn->slot || turn->state == TURN_GRANTED || turn->state == TURN_RUNNING);
+            assert(!turn->slot || turn->state == TURN_GRANTED || turn->state == TURN_RUNNING
+                   || (turn->state == TURN_ENDED && !turn->quiet));
         }
     }
     return count;

@@ -90,6 +90,22 @@ async def test_somebody_else_waits_on_a_turn(name: str) -> None:
     await asyncio.wait([marker])
 
 
+async def test_somebody_else_waits_on_a_turn_that_has_failed() -> None:
+    """Between its task's failure and its done callback it holds its slot still; whoever waits on it then is told."""
+    heard: list[object] = []
+    with pytest.raises(ExceptionGroup, match="unhandled errors"):
+        async with TaskGroup(concurrency_limit=1) as tg:
+            parked = Parked(tg)
+            await settle(2)
+            turn, (holder,) = parked.turn, tg._tasks - {parked.task}
+            parked.task.add_done_callback(lambda _: turn.add_done_callback(heard.append))
+            turn.end()  # closes its coroutine; its task fails when it is woken
+            holder.cancel()
+            await settle(6)
+    await settle()
+    assert heard == [turn] and isinstance(parked.task.exception(), RuntimeError)
+
+
 async def test_a_cancelled_turn_says_so() -> None:
     """Whoever awaits a turn that was cancelled gets the CancelledError, with its message."""
     async with TaskGroup(concurrency_limit=1) as tg:
