@@ -111,7 +111,7 @@ if not common.OPTIONS.stock:
     for threads in (2, 8):
         run(OURS, count // 20 + 2, threads)
     # On a CPython that leaves nothing behind itself, an object of ours would show; on others, only a heap of them. (One
-    # that gives back what it had before leaves less than nothing: free-threaded, half a block or one each.)
+    # that gives back what it had before leaves less than nothing, as free-threaded ones do.)
     blocks, resident = max(stock[0], 0), max(stock[1], 0)
     assert ours[0] < blocks * 1.05 + 0.5, "an interpreter leaves more blocks behind than without"
     assert count < 100 or ours[1] < resident * 1.05 + 2048, "an interpreter leaves more bytes behind than without"
