@@ -52,47 +52,47 @@ test: $(INSTALLED)
 	$(BIN)/pytest $(TESTS)
 
 model: $(INSTALLED)
-	QUATTRO_MODEL_EXAMPLES=$(EXAMPLES) $(BIN)/pytest tests/test_model.py --hypothesis-seed=$(SEED) --durations=4
+	QUATTRO_MODEL_EXAMPLES=$(EXAMPLES) $(BIN)/pytest tests/parity/test_model.py --hypothesis-seed=$(SEED) --durations=4
 
 invariants:
 	$(MAKE) test QUATTRO_DEBUG=1
 
 leaks: $(INSTALLED)
-	QUATTRO_LEAK_ROUNDS=10000 $(BIN)/pytest tests/test_leaks.py
-	$(BIN)/python tests/refleaks.py
+	QUATTRO_LEAK_ROUNDS=10000 $(BIN)/pytest tests/hostile/test_leaks.py
+	$(BIN)/python tools/refleaks.py
 
 NAMESAKE := build/namesake-sdist/quattro-26.1.0.tar.gz
 
 namesake: $(INSTALLED) $(NAMESAKE)
-	$(BIN)/python tests/namesake.py $(NAMESAKE)
+	$(BIN)/python tools/namesake.py $(NAMESAKE)
 
 $(NAMESAKE): | $(VENV)/tools
 	$(BIN)/python -m pip download --quiet --no-deps --no-binary quattro --dest $(@D) quattro==26.1.0
 
 mutations: $(INSTALLED)
-	$(BIN)/python tests/mutations.py $(MUTATIONS)
+	$(BIN)/python tools/mutations.py $(MUTATIONS)
 
 soak: $(INSTALLED)
-	$(BIN)/python tests/soak.py $(SOAK)
+	$(BIN)/python tools/soak.py $(SOAK)
 
 growth: $(INSTALLED)
-	$(BIN)/python tests/soak.py growth $(SOAK)
+	$(BIN)/python tools/soak.py growth $(SOAK)
 
 stress: $(INSTALLED)
-	$(BIN)/python tests/stress/runner.py $(STRESS)
+	$(BIN)/python tools/stress/runner.py $(STRESS)
 
 faults: $(INSTALLED)
-	QUATTRO_FAULTS=0 $(BIN)/pytest tests/test_faults.py tests/test_hostile.py tests/test_calls.py
+	QUATTRO_FAULTS=0 $(BIN)/pytest tests/hostile/test_faults.py tests/hostile/test_hostile.py tests/hostile/test_calls.py
 
 asan: $(VENV)/tools
-	tests/sanitized.sh $(BIN)/python $(TESTS)
+	tools/sanitized.sh $(BIN)/python $(TESTS)
 
 valgrind: $(VENV)/tools
-	tests/memcheck.sh $(BIN)/python $(TESTS)
+	tools/memcheck.sh $(BIN)/python $(TESTS)
 
 coverage: $(VENV)/tools
 	$(BIN)/python -m pip install --quiet --group coverage
-	tests/covered.sh $(BIN)/python $(TESTS)
+	tools/covered.sh $(BIN)/python $(TESTS)
 
 lint: $(INSTALLED)
 	$(BIN)/python -m pip install --quiet --group lint

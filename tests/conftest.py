@@ -5,9 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import inspect
-import os
 import signal
-import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -17,10 +15,6 @@ from helpers import LOOPS
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # A shell's background job ignores Ctrl-C, and so would the programs that tests interrupt.
     signal.signal(signal.SIGINT, signal.default_int_handler)
-
-if hasattr(sys, "gettotalrefcount"):
-    # aiohttp's multidict 7.2.1 in C crashes in debug builds of CPython, without quattro too.
-    os.environ["MULTIDICT_NO_EXTENSIONS"] = "1"
 
 
 def pytest_collection_finish() -> None:

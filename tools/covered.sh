@@ -15,7 +15,7 @@ rm -rf "$tree"
 mkdir -p "$tree"
 git ls-files -z --cached --others --exclude-standard | xargs -0 cp --parents -t "$tree" 2>/dev/null || true
 cd "$tree"
-state=$all/$(find src quattro tests -type f | LC_ALL=C sort | xargs cat | cksum | tr -d ' ')
+state=$all/$(find src quattro tests tools -type f | LC_ALL=C sort | xargs cat | cksum | tr -d ' ')
 mkdir -p "$state"
 
 export PYTHONPATH=$PWD

@@ -7,7 +7,7 @@ cd "$(dirname "$0")/.."
 
 python=$(realpath -s "$1")
 shift
-[ $# -gt 0 ] || set -- tests/test_group.py tests/test_limit.py tests/test_background.py tests/test_hostile.py
+[ $# -gt 0 ] || set -- tests/behaviour tests/hostile/test_hostile.py
 copy=build/memcheck
 rm -rf "$copy"
 mkdir -p "$copy"
@@ -28,7 +28,7 @@ under() {
 cp src/_quattro.c sound.c
 sed -i '/^TaskGroup_statistics/,/^}/ s/^    Py_ssize_t running, .*/&\n    volatile char *planted = PyMem_RawMalloc(1);\n    if (*planted) {\n        PyErr_Clear();\n    }\n    PyMem_RawFree((void *)planted);/' src/_quattro.c
 build
-if under tests/leaks.py statistics asyncio 1 >planted.log 2>&1 || ! grep -q "depends on uninitialised value" planted.log; then
+if under tools/leaks.py statistics asyncio 1 >planted.log 2>&1 || ! grep -q "depends on uninitialised value" planted.log; then
     echo "the planted read of uninitialised memory was not found" >&2
     exit 1
 fi

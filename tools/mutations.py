@@ -464,7 +464,7 @@ def run_tests(copy: Path, tests: str) -> str:
         command = [sys.executable, "-X", "faulthandler", "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider"]
         if name != "model":
             command += ["-o", "faulthandler_timeout=60", "-o", "faulthandler_exit_on_timeout=true"]
-        command += [f"tests/test_{name}.py", *(["-k", keyword] if keyword else [])]
+        command += [str(next(copy.glob(f"tests/*/test_{name}.py"))), *(["-k", keyword] if keyword else [])]
         env = os.environ | {"PYTHONPATH": str(copy)}
         try:
             done = subprocess.run(

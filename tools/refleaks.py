@@ -21,20 +21,14 @@ from _pytest.runner import runtestprotocol
 
 WARM_UP, COUNTED = 2, 1000
 LEFT_OUT = [
-    "docs",
-    "docstrings",
-    "examples",
-    "leaks",
-    "linkcheck",
-    "main",
-    "model",
-    "neighbour_pytest",
-    "neighbour_servers",
-    "portable_c",
-    "shutdown",
-    "soak",
-    "stress",
-    "typing",
+    "tests/hostile/test_leaks.py",
+    "tests/hostile/test_shutdown.py",
+    "tests/hostile/test_soak.py",
+    "tests/hostile/test_stress.py",
+    "tests/neighbours/test_pytest.py",
+    "tests/neighbours/test_servers.py",
+    "tests/packaging",
+    "tests/parity/test_model.py",
 ]
 FILES = Path("/proc/self/fd")
 BLOCKS_ALONE = "uvloop", "opentelemetry", "test_all_of_them_at_once"  # in the name of a test
@@ -93,7 +87,7 @@ class Hunt:
 def main(arguments: list[str]) -> int:
     os.chdir(Path(__file__).parent.parent)
     hunt = Hunt()
-    out = [f"--ignore=tests/test_{name}.py" for name in LEFT_OUT]
+    out = [f"--ignore={path}" for path in LEFT_OUT]
     plugins: list[Any] = [hunt]
     status = pytest.main(["-q", "-p", "no:cacheprovider", *out, *(arguments or ["tests"])], plugins=plugins)
     print(f"{hunt.tests} tests, {len(hunt.leaks)} of them leak or fail")

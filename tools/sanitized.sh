@@ -28,12 +28,12 @@ under() {
 cp src/_quattro.c sound.c
 sed -i '/^Turn_dealloc/,/^}/ s/type->tp_free(op);/type->tp_free(op); ((volatile Turn *)op)->state = TURN_ENDED;/' src/_quattro.c
 build
-if under "$python" tests/leaks.py concurrency_limit asyncio 1 >planted.log 2>&1 || ! grep -q heap-use-after-free planted.log; then
+if under "$python" tools/leaks.py concurrency_limit asyncio 1 >planted.log 2>&1 || ! grep -q heap-use-after-free planted.log; then
     echo "the planted use after free was not found" >&2
     exit 1
 fi
 cp sound.c src/_quattro.c
 build
 # Without those that weigh memory: the sanitizer keeps what is freed.
-under "$python" -m pytest --ignore tests/test_leaks.py --deselect tests/test_soak.py::test_memory_is_flat \
-    --deselect tests/test_soak.py::test_a_leak_would_be_seen "$@"
+under "$python" -m pytest --ignore tests/hostile/test_leaks.py --deselect tests/hostile/test_soak.py::test_memory_is_flat \
+    --deselect tests/hostile/test_soak.py::test_a_leak_would_be_seen "$@"

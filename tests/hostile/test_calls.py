@@ -776,7 +776,7 @@ def calls_without_a_row(text: str) -> set[str]:
 
 def test_every_call_of_the_c_has_a_row() -> None:
     """What the C asks of a foreign object, or calls, has a row above, or a reason to have none."""
-    source = Path(__file__).parents[1] / "src" / "_quattro.c"
+    source = Path(__file__).parents[2] / "src" / "_quattro.c"
     if not source.exists():
         pytest.skip("the source of the extension is not here")
     text = source.read_text()

@@ -1,4 +1,4 @@
-"""Memory runs out in every place; `faults.py` says what that means.  `make faults` tries every allocation."""
+"""Memory runs out in every place; `tools/faults.py` says what that means.  `make faults` tries every allocation."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import pytest
 _testcapi = pytest.importorskip("_testcapi", reason="this CPython was installed without its test modules")
 
 WHOLE_LIFE = pytest.mark.skipif(sys.version_info < (3, 14), reason="older CPythons crash without memory, by themselves")
+FAULTS = Path(__file__).parents[2] / "tools" / "faults.py"
 STRIDE = os.environ.get("QUATTRO_FAULTS")
 
 
@@ -23,7 +24,7 @@ def python(*args: str) -> subprocess.CompletedProcess[str]:
 
 def faults(*args: str) -> subprocess.CompletedProcess[str]:
     """Run faults.py: its output says what went wrong; on a crash, that of errors says where it was."""
-    return python(str(Path(__file__).with_name("faults.py")), *args)
+    return python(str(FAULTS), *args)
 
 
 def setdefault_is_broken() -> bool:

@@ -15,7 +15,7 @@ from helpers import forever, noop
 
 from quattro import TaskGroup
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 GOOD = """
 ```python

@@ -22,7 +22,7 @@ from aiohttp import web
 import quattro
 from quattro import TaskGroup
 
-EXAMPLES = Path(__file__).parents[1] / "examples"
+EXAMPLES = Path(__file__).parents[2] / "examples"
 PATIENCE = 120  # seconds after which a test has failed; none takes nearly as long
 
 needs_sigint = pytest.mark.skipif(sys.platform == "win32", reason="Windows cannot send Ctrl-C to one process alone")

@@ -21,7 +21,7 @@ from aiohttp import web
 
 import quattro
 
-LINKCHECK = Path(__file__).parents[1] / "examples" / "linkcheck.py"
+LINKCHECK = Path(__file__).parents[2] / "examples" / "linkcheck.py"
 PATIENCE = 120  # seconds after which a test has failed; none takes nearly as long
 
 TERMINAL = {"FORCE_COLOR": "1", "TERM": "xterm"}  # has the progress drawn though nobody looks

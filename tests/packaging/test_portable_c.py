@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-SOURCE = Path(__file__).parents[1] / "src" / "_quattro.c"
+SOURCE = Path(__file__).parents[2] / "src" / "_quattro.c"
 
 # The slots of the C API hold functions as `void *`, which ISO C leaves to the platform (POSIX and Windows have it).
 SLOT = re.compile(r"between (function pointer and .void \*.|void pointer and function pointer)")

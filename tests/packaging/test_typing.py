@@ -24,7 +24,7 @@ def run(*command: str) -> None:
 
 
 def test_types_of_uses() -> None:
-    """Task[T] comes from whatever may be a task, and wrong use is an error (tests/typing_examples.py)."""
+    """Task[T] comes from whatever may be a task, and wrong use is an error (typing_examples.py)."""
     run("mypy", "--strict", "--config-file=", str(HERE / "typing_examples.py"))
 
 
@@ -48,7 +48,7 @@ def test_public_names() -> None:
 
 
 def test_docstrings() -> None:
-    """help() and editors show the same docstrings (if not: python tests/stubs.py)."""
+    """help() and editors show the same docstrings (if not: python tools/stubs.py)."""
     assert all(inspect.getdoc(built(name)) for name in STUBBED)
     assert STUB.read_text() == with_docstrings(STUB.read_text())
 
