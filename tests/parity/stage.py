@@ -31,7 +31,7 @@ class Mode:
 
     loop: str = "asyncio"  # or subclass, uvloop
     debug: bool = False
-    factory: str = ""  # or plain, python, eager
+    factory: str = ""  # or plain, subclass, eager
     limit: bool = False  # does the group have a limit, which is never reached?
     kept: bool = False  # does somebody keep every task, or only those that the program goes back to?
     hooked: bool = False  # is the group of a subclass?
@@ -94,12 +94,19 @@ def plain_factory(loop: Any, coro: Any, **kwargs: Any) -> Any:
     return asyncio.Task(coro, loop=loop, **kwargs)
 
 
-def python_factory(loop: Any, coro: Any, **kwargs: Any) -> Any:
-    """With tasks in Python, as they are where there is no C."""
-    return asyncio.tasks._PyTask(coro, loop=loop, **kwargs)  # type: ignore[attr-defined]
+class SubclassedTask(asyncio.Task[Any]):
+    def cancel(self, msg: Any = None) -> bool:
+        return super().cancel(msg)
+
+    def add_done_callback(self, function: Any, /, *, context: Any = None) -> None:
+        super().add_done_callback(function, context=context)
 
 
-FACTORIES: dict[str, Any] = {"": None, "plain": plain_factory, "python": python_factory}
+def subclass_factory(loop: Any, coro: Any, **kwargs: Any) -> Any:
+    return SubclassedTask(coro, loop=loop, **kwargs)
+
+
+FACTORIES: dict[str, Any] = {"": None, "plain": plain_factory, "subclass": subclass_factory}
 if sys.version_info >= (3, 12):
     FACTORIES["eager"] = asyncio.eager_task_factory
 

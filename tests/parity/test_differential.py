@@ -97,7 +97,7 @@ def model(program: Program) -> Any:
 
 def modes() -> Iterator[Mode]:
     yield Mode("subclass")
-    yield Mode(factory="python")
+    yield Mode(factory="subclass")
     yield Mode(hooked=True)
     yield Mode(hooked=True, limit=True, kept=True)
     for loop in ["asyncio"] if sys.platform == "win32" else ["asyncio", "uvloop"]:
