@@ -99,7 +99,7 @@ ANYWHERE = """look*6 look_at_group*4 set_result*9 set_error*2 cancel_future set_
 AWAITS = """step*20 wait_task*10 gather*4 gather_errors*2 shield*3 wait*3 wait_for*2 wait_future*5
     shield_future*2 wait_event*3 suppress*8 lastly*3 """
 IN_CALLBACK = weighted(ANYWHERE + "spawn*6")
-IN_TASK = weighted(ANYWHERE + AWAITS + "spawn*8 group*2 cancel_self uncancel fail*4 fail_base leave")
+IN_TASK = weighted(ANYWHERE + AWAITS + "spawn*8 group*2 abandon cancel_self uncancel fail*4 fail_base leave")
 IN_BODY = weighted(ANYWHERE + AWAITS + "spawn*160 group*4 cancel_self uncancel fail_base leave")
 
 ERRORS = weighted("CancelledError*6 ValueError*3 Exception*3 BaseException*4")
@@ -124,8 +124,10 @@ class Writer:
         self.in_finally = 0
         self.ranks: dict[int | None, float] = {None: 1.0}
         self.parents: dict[str, int | None] = {"loop": None}  # of the groups
+        self.errors = ["ValueError"] * 6 + ["CancelledError"] * 2
         self.base_errors = ["Stop", "Stop", "GeneratorExit"]
         if number % 8 == 7:
+            self.errors += ["SystemExit", "KeyboardInterrupt"]
             self.base_errors += ["SystemExit", "KeyboardInterrupt"] * 3
 
     def program(self) -> Program:
@@ -143,11 +145,11 @@ class Writer:
             word = self.choice(words)
             if word in ("spawn", "cancel_group", "look_at_group") and not groups:
                 word = "log" if words is IN_CALLBACK else "step"
-            if depth > 4 and word in ("spawn", "outside", "group", "suppress", "lastly", "call_soon", "callback"):
+            if depth > 4 and word in ("spawn", "outside", "group", "abandon", "suppress", "lastly", "call_soon", "callback"):
                 word = "set_result"
             statement = getattr(self, word)(groups, depth)
             statements += statement if isinstance(statement, list) else [statement]
-            if word in ("leave", "fail", "fail_base"):
+            if word in ("leave", "fail", "fail_base"):  # what comes after that is not reached
                 break
         return statements
 
@@ -264,7 +266,7 @@ class Writer:
         return Block([(f"async def {name}():", below)], f"create({arguments})")
 
     def fail(self, groups: list[str], depth: int) -> Line:
-        return f"raise {self.choice(('ValueError', 'ValueError', 'ValueError', 'CancelledError'))}({self.label()})"
+        return f"raise {self.choice(self.errors)}({self.label()})"
 
     # ---- what a coroutine can do
 
@@ -340,7 +342,18 @@ class Writer:
             before = [f"{name} = TaskGroup()", *self.block(groups, depth + 3, IN_CALLBACK, 2)]
             header = f"async with {name}:"
         most = self.choice((2, 4, 8, 12)) if depth == 0 else 3
-        return [*before, Block([(header, self.block(groups, depth + 1, IN_BODY, most, most // 2))])]
+        body = self.block(groups, depth + 1, IN_BODY, most, most // 2)
+        if self.random.random() < 0.4:
+            body = [Block([("try:", body), ("finally:", [f"log({self.label()})"])])]
+        return [*before, Block([(header, body)])]
+
+    def abandon(self, groups: list[str], depth: int) -> list[Line]:
+        """A group that is never left: its parent may be done when its tasks fail."""
+        self.groups += 1
+        name = f"g{self.groups}"
+        self.parents[name] = self.inside
+        body = self.block([*groups, name], depth + 1, IN_BODY, 3)
+        return [f"{name} = await keep(TaskGroup()).__aenter__()", *body]
 
 
 def write(number: int) -> Program:

@@ -212,6 +212,7 @@ class Runner:
         self.futures = [loop.create_future() for _ in range(FUTURES)]
         self.events = [asyncio.Event() for _ in range(EVENTS)]
         self.kept: dict[str, Any] = {}
+        self.groups: list[Any] = []
         self.wanted = script.wanted
         self.keep_all = mode.kept
         loop.set_exception_handler(self.report)
@@ -224,6 +225,7 @@ class Runner:
             "log": self.log,
             "create": self.create,
             "when_idle": self.idle.append,
+            "keep": self.keep,
             "those": self.those,
             **NAMES,
         }
@@ -278,6 +280,11 @@ class Runner:
         TASK_NAMES[task] = name
         if self.keep_all or name in self.wanted or group is self.loop:
             self.kept[name] = task
+
+    def keep(self, group: Any) -> Any:
+        """One that is not left, and would report its errors when it is dropped; asyncio's loses them."""
+        self.groups.append(group)
+        return group
 
     def those(self, *names: str) -> list[Any]:
         return [self.kept[name] for name in names if name in self.kept]
