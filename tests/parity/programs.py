@@ -94,12 +94,12 @@ def weighted(choices: str) -> tuple[str, ...]:
 
 
 # What stands in a callback, a task, a group's body: names of methods of Writer.
-ANYWHERE = """look*6 look_at_group*4 set_result*9 set_error*2 cancel_future set_event*4 set_variable*2 call_soon*5
+ANYWHERE = """look*6 look_at_group*4 set_result*9 set_error*2 cancel_future set_event*4 set_variable*4 call_soon*5
     when_idle*2 callback*7 cancel*5 cancel_main cancel_group*2 outside fail*5 stop_loop log """
 AWAITS = """step*20 wait_task*10 gather*4 gather_errors*2 shield*3 wait*3 wait_for*2 wait_future*5
     shield_future*2 wait_event*3 suppress*8 lastly*3 """
 IN_CALLBACK = weighted(ANYWHERE + "spawn*6")
-IN_TASK = weighted(ANYWHERE + AWAITS + "spawn*8 group*2 abandon cancel_self uncancel fail*4 fail_base leave")
+IN_TASK = weighted(ANYWHERE + AWAITS + "spawn*8 group*2 abandon*3 cancel_self uncancel fail*4 fail_base leave")
 IN_BODY = weighted(ANYWHERE + AWAITS + "spawn*160 group*4 cancel_self uncancel fail_base leave")
 
 ERRORS = weighted("CancelledError*6 ValueError*3 Exception*3 BaseException*4")
@@ -352,7 +352,9 @@ class Writer:
         self.groups += 1
         name = f"g{self.groups}"
         self.parents[name] = self.inside
-        body = self.block([*groups, name], depth + 1, IN_BODY, 3)
+        body = self.block([*groups, name], depth + 1, IN_BODY, 4, 1)
+        if self.random.random() < 0.5:
+            body.append(self.leave(groups, depth))
         return [f"{name} = await keep(TaskGroup()).__aenter__()", *body]
 
 
