@@ -1,22 +1,30 @@
-"""Break the C on purpose, one rule at a time, and see that a test notices: `make mutations`.
+"""Break the C on purpose, one rule at a time, and see that a test notices: `tools/run mutations`.
 
-Each mutant replaces a text of src/_quattro.c, is built in a copy of the project, and runs the tests that ought to
-notice; a failure, a crash or a hang is what we want. The status is 1 if a mutant survives or no longer applies.
-Arguments choose mutants by a part of their name.
+Each mutant replaces a piece of the C, wherever in src/ that is; it is built in a copy of the project, and runs the
+tests that ought to notice: a failure, a crash or a hang is what we want. The status is 1 if a mutant survives or no
+longer applies. Arguments choose mutants by a part of their name.
+
+The piece is compared token by token, so that its layout and comments do not matter. Nor do names of ours: what is taken
+is the place where the fewest of them differ, each for one other name throughout, and the report tells which. Two places
+that are equally near, or none, are an error.
 """
 
 from __future__ import annotations
 
+import functools
 import os
+import re
 import shutil
 import subprocess
 import sys
 import tempfile
+from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 ROOT = Path(__file__).parent.parent
-SOURCE = Path("src/_quattro.c")
+Sources = dict[str, str]  # the text of each file of src/, by its name
 TIMEOUT = 200
 PYTHON = sys.version_info[:2]
 
@@ -24,7 +32,7 @@ PYTHON = sys.version_info[:2]
 @dataclass
 class Mutant:
     name: str  # what is broken
-    old: str
+    old: str  # a piece of the C, as it stands there
     new: str
     tests: str  # names of files without test_ and .py, or files and part of a test's name: "limit:order"
     since: tuple[int, int] = (3, 11)  # Pythons on which it matters
@@ -46,7 +54,10 @@ MUTANTS = [
     ),
     Mutant("drop an INCREF: a task in the set", "(uintptr_t)Py_NewRef(task)", "(uintptr_t)task", "group limit"),
     Mutant(
-        "drop an INCREF: a turn on the wake list", "        Py_INCREF(self);\n        Link_app", "Link_app", "limit"
+        "drop an INCREF: a turn on the wake list",
+        "Py_INCREF(self);\n        Link_append(&self->group->wake_list",
+        "Link_append(&self->group->wake_list",
+        "limit",
     ),
     Mutant("no visit of tasks", "Py_VISIT(ENTRY_TASK(self->tasks.entries[i]))", "(void)i", "leaks:collector"),
     Mutant("no visit of turns", "Py_VISIT(TURN_OF(link))", "(void)link", "leaks:collector"),
@@ -81,7 +92,12 @@ MUTANTS = [
     Mutant("no visit of the group", "    Py_VISIT(self->group);\n", "", "leaks:collector", times=2),
     Mutant("no visit of the type", "    Py_VISIT(Py_TYPE(op));\n", "", "leaks:collector", times=3),
     Mutant("the parent is kept", "    Py_CLEAR(group->parent);\n", "", "group:held"),
-    Mutant("the done callback is kept", "        Py_CLEAR(self->done);\n", "", "leaks"),
+    Mutant(
+        "the done callback is kept",
+        "self->tasks.used == 0) {\n        Py_CLEAR(self->done);",
+        "self->tasks.used == 0) {",
+        "leaks",
+    ),
     # The StopIteration that `await` is given, which is used again.
     Mutant("a kept StopIteration keeps its value", "    Py_CLEAR(self->value);\n", "", "internals:carries"),
     Mutant("it is used while somebody has it", "if (!ONLY_REFERENCES(stop, 1) || ", "if (", "internals:carries"),
@@ -140,8 +156,8 @@ MUTANTS = [
     ),
     Mutant(
         "fresh: debug mode, too",
-        "loop_kind == LOOP_FAST && self->hooks",
-        "loop_kind >= LOOP_STOCK_DEBUG && self->hooks",
+        "loop_kind == LOOP_FAST && self->hooks_are_ours",
+        "loop_kind >= LOOP_STOCK_DEBUG && self->hooks_are_ours",
         "steps",
     ),
     Mutant("fresh: one who waits teaches nothing", "self->tasks_wait |= !failed;", "", "steps"),
@@ -264,8 +280,8 @@ MUTANTS = [
     Mutant("uvloop's other callbacks are overtaken", "&& ONLY_REFERENCES(task, 2);", ";", "group:goes_on_within"),
     Mutant(
         "a loop that raises then is not asked again",
-        "        PyErr_Clear();          // the loop will be asked again\n",
-        "        return -1;\n",
+        "if (now < 0) {\n        PyErr_Clear();",
+        "if (now < 0) {\n        return -1;",
         "hostile:say_what_is_ready",
     ),
     Mutant(
@@ -308,7 +324,12 @@ MUTANTS = [
         "",
         "limit",
     ),
-    Mutant("a slot too many", "self->slots < self->limit && Link", "self->slots <= self->limit && Link", "limit"),
+    Mutant(
+        "a slot too many",
+        "self->slots < self->limit && Link_is_empty(",
+        "self->slots <= self->limit && Link_is_empty(",
+        "limit",
+    ),
     Mutant(
         "a queued coroutine is left open",
         "    if (coro != NULL) {\n        close_coroutine(self",
@@ -325,8 +346,8 @@ MUTANTS = [
     Mutant("an unstarted coroutine is closed though it runs", "    if (started <= 0) {", "    if (1) {", "misuse"),
     Mutant(
         "a slot comes back twice: a task that joins",
-        "        slot = 0;               // somebody has announced its end\n",
-        "",
+        "self->fresh--;\n        }\n    }\n    else {\n        slot = 0;",
+        "self->fresh--;\n        }\n    }\n    else {",
         "hostile:parent_whose_hash",
         since=(3, 14),
     ),
@@ -390,8 +411,8 @@ MUTANTS = [
     ),
     Mutant(
         "the queue is not drained on an abort",
-        "    drain_queue_lock_held(self);\n    PyErr",
-        "    PyErr",
+        "drain_queue_lock_held(self);\n    PyErr_SetRaisedException(exc);",
+        "PyErr_SetRaisedException(exc);",
         "misuse limit",
     ),
     Mutant(
@@ -457,6 +478,87 @@ def applies(mutant: Mutant) -> bool:
     return mutant.since <= PYTHON < mutant.before
 
 
+TOKEN = re.compile(r'"(?:\\.|[^"\\])*"|\w+|->|[-+|&<>=]=?|[^\w\s]')
+COMMENT = re.compile(r"/\*.*?\*/|//[^\n]*", re.DOTALL)
+# C's own words, CPython's, and the names of Python's that the C asks for: these do not change their names.
+FIXED = re.compile(
+    r"[^a-zA-Z_].*|_?Py.*|str_.*|NULL|if|else|for|while|do|return|goto|break|continue|switch|case|default|sizeof|static"
+    r"|inline|const|volatile|void|int|char|bool|unsigned|true|false|struct|enum|typedef|u?intptr_t|size_t|u?int\d+_t"
+)
+
+
+class Place(NamedTuple):
+    """Where a piece is, and which of its names are others there."""
+
+    file: str
+    start: int
+    end: int
+    renamed: dict[str, str]
+
+
+@functools.cache
+def tokens(text: str) -> list[re.Match[str]]:
+    text = COMMENT.sub(lambda comment: " " * len(comment[0]), text)
+    return list(TOKEN.finditer(text))
+
+
+@functools.cache
+def positions(text: str) -> dict[str, list[int]]:
+    """Where each token is."""
+    found: dict[str, list[int]] = defaultdict(list)
+    for i, token in enumerate(tokens(text)):
+        found[token[0]].append(i)
+    return found
+
+
+def renamed(piece: list[str], there: list[str]) -> dict[str, str] | None:
+    """The names that differ, if nothing else does; no two have become one."""
+    names: dict[str, str] = {}
+    for old, new in zip(piece, there, strict=True):
+        if old != new and (FIXED.fullmatch(old) or FIXED.fullmatch(new)):
+            return None
+        if names.setdefault(old, new) != new:
+            return None
+    return names if len(set(names.values())) == len(names) else None
+
+
+def places(piece: str, sources: Sources) -> list[Place]:
+    """Where the piece is, or what is nearest to it."""
+    wanted = [token[0] for token in tokens(piece)]
+    found: list[Place] = []
+    for file, text in sources.items():
+        there = tokens(text)
+        # The rarest token that has to be there as it is says where to look.
+        _, offset = min((len(positions(text)[word]), i) for i, word in enumerate(wanted) if FIXED.fullmatch(word))
+        for position in positions(text)[wanted[offset]]:
+            matched = there[max(position - offset, 0) : position - offset + len(wanted)]
+            if len(matched) != len(wanted):
+                continue
+            names = renamed(wanted, [token[0] for token in matched])
+            if names is not None:
+                changes = {old: new for old, new in names.items() if old != new}
+                found.append(Place(file, matched[0].start(), matched[-1].end(), changes))
+    fewest = min((len(place.renamed) for place in found), default=0)
+    return [place for place in found if len(place.renamed) == fewest]
+
+
+def mutated(mutant: Mutant, sources: Sources) -> tuple[Sources, str]:
+    """The sources with the mutant in them, and what has another name there; LookupError if it is not clear where."""
+    found = places(mutant.old, sources)
+    if len(found) != mutant.times:
+        raise LookupError(f"found {len(found)} times: {[(place.file, place.renamed) for place in found[:5]]}")
+    result = dict(sources)
+    for place in reversed(found):  # from the end of a file, so that the places before stay where they are
+        new = re.sub(r"\w+", lambda word, names=place.renamed: names.get(word[0], word[0]), mutant.new)
+        text = result[place.file]
+        result[place.file] = f"{text[: place.start]} {new} {text[place.end :]}"
+    return result, ", ".join(f"{old} is {new}" for old, new in found[0].renamed.items())
+
+
+def read_sources() -> Sources:
+    return {path.name: path.read_text() for path in sorted((ROOT / "src").glob("*.[ch]"))}
+
+
 def run_tests(copy: Path, tests: str) -> str:
     """What noticed: a test, a crash or a hang; empty if nothing did."""
     for part in tests.split():
@@ -482,36 +584,42 @@ def run_tests(copy: Path, tests: str) -> str:
     return ""
 
 
-def build(copy: Path, source: str) -> bool:
-    (copy / SOURCE).write_text(source)
+def build(copy: Path, sources: Sources) -> bool:
+    for name, text in sources.items():
+        (copy / "src" / name).write_text(text)
     env = os.environ | {"CFLAGS": os.environ.get("CFLAGS", "") + " -O0 -Wno-error"}
-    command = [sys.executable, "setup.py", "-q", "build_ext", "--inplace", "--build-temp", str(copy / "build")]
+    command = [sys.executable, "setup.py", "-q", "build_ext", "--inplace", "--force"]
+    command += ["--build-temp", str(copy / "build")]
     return subprocess.run(command, cwd=copy, env=env, capture_output=True, check=False).returncode == 0
 
 
 def main(words: list[str]) -> int:
     chosen = [m for m in MUTANTS if applies(m) and (not words or any(word in m.name for word in words))]
-    source = (ROOT / SOURCE).read_text()
+    sources = read_sources()
     bad = 0
     with tempfile.TemporaryDirectory() as scratch:
         copy = Path(scratch) / "copy"
         shutil.copytree(ROOT, copy, ignore=shutil.ignore_patterns(".*", "build", "*.so", "*.egg-info", "__pycache__"))
-        if not build(copy, source):
+        if not build(copy, sources):
             raise SystemExit("it does not build")
         for tests in sorted({part for mutant in chosen for part in mutant.tests.split()}):
             if noticed := run_tests(copy, tests):
                 print(f"without any mutation: {noticed}")
                 return 1
         for mutant in chosen:
-            if source.count(mutant.old) != mutant.times:
-                outcome, noticed = "NO LONGER APPLIES", f"found {source.count(mutant.old)} times"
-            elif not build(copy, source.replace(mutant.old, mutant.new)):
-                outcome, noticed = "DOES NOT BUILD", ""
+            other_names = ""
+            try:
+                broken, other_names = mutated(mutant, sources)
+            except LookupError as error:
+                outcome, noticed = "NO LONGER APPLIES", str(error)
             else:
-                noticed = run_tests(copy, mutant.tests)
-                outcome = "caught" if noticed else "SURVIVED"
+                if build(copy, broken):
+                    noticed = run_tests(copy, mutant.tests)
+                    outcome = "caught" if noticed else "SURVIVED"
+                else:
+                    outcome, noticed = "DOES NOT BUILD", ""
             bad += outcome != "caught"
-            print(f"{outcome:9} | {mutant.name:45} | {noticed}", flush=True)
+            print(f"{outcome:9} | {mutant.name:45} | {noticed} {other_names and f'({other_names})'}", flush=True)
     print(f"{len(chosen)} mutants, {bad} of them not caught; {len(MUTANTS) - len(chosen)} not chosen")
     return 1 if bad or not chosen else 0
 
