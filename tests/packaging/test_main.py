@@ -80,7 +80,7 @@ def test_not_built(command: tuple[str, str], tmp_path: Path) -> None:
     """A source tree that is not built says that it is not, and what to do."""
     folder = tmp_path / "quattro"
     shutil.copytree(PACKAGE, folder, ignore=shutil.ignore_patterns("*.so", "*.pyd", "__pycache__"))
-    done = run(*command, folder=tmp_path)
+    done = run("-S", *command, folder=tmp_path)  # without what an editable installation of another tree would find
     error = done.stderr.splitlines()[-1]
     assert done.returncode == 1 and done.stderr.count("Traceback") == 1
     assert error.startswith(f"ImportError: the C of quattro is not built for this Python in {folder}.")
