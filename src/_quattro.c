@@ -29,15 +29,6 @@
    and whether the group has cancelled it (once: MARK).  One callable a group, its bound _on_task_done, is the done
    callback of the tasks, so a task costs no allocation of ours.
 
-   A done callback costs more than all the rest of what a group does, because the loop has to be asked to call it.  So
-   a task that nobody hooks into is "fresh" at first: it has none.  If the body goes on to the exit within the step in
-   which it made the tasks, one handle (TaskGroup_sweep) runs after all of their first steps: those that have ended are
-   forgotten, the others get the callback.  If the body does anything else first, the sweep comes when only the oldest
-   of them has taken its step, and gives all of them the callback.  Either way everything takes its steps in the order
-   in which it would with asyncio's group, but for the parent, which goes on one or two passes of the loop earlier.
-   When many tasks are cancelled together, they become fresh again, and the sweep comes when they have taken the step
-   that the cancellation is.
-
    With a limit, a task that may start at once holds a slot (kind SLOT), given back by its done callback.  Otherwise
    its Task runs run_turn(turn), the `async def` of _turn.py, and parks in `await turn`:
 
@@ -117,6 +108,27 @@ restore_first_error(PyObject *first, PyObject *where)
         report_unraisable(where);
         PyErr_SetRaisedException(first);
     }
+}
+
+/* Every one of several calls is made, whichever fails: of one that has (rc < 0), take the error that is set.  The first
+   one is kept in *first, others are reported. */
+static void
+collect_error(void *where, PyObject **first, int rc)
+{
+    if (rc < 0 && *first == NULL) {
+        *first = PyErr_GetRaisedException();
+    }
+    else if (rc < 0) {
+        report_unraisable((PyObject *)where);
+    }
+}
+
+/* Raise what collect_error() has kept: -1; or 0. */
+static int
+raise_collected(PyObject *first)
+{
+    PyErr_SetRaisedException(first);
+    return first == NULL ? 0 : -1;
 }
 
 /* Is dict[key] this object?  -1 on error. */
@@ -235,6 +247,14 @@ is_base_error(PyObject *exc)
 {
     return PyErr_GivenExceptionMatches(exc, PyExc_SystemExit)
            || PyErr_GivenExceptionMatches(exc, PyExc_KeyboardInterrupt);
+}
+
+/* Is this the bound method that a C function of our own makes of this object? */
+static int
+is_own_method(PyObject *self, PyObject *method, PyCFunction function)
+{
+    return PyCFunction_Check(method) && PyCFunction_GET_FUNCTION(method) == function
+           && PyCFunction_GET_SELF(method) == self;
 }
 
 /* Raise an exception object as `raise` does: with the exception being handled as its context. */
@@ -364,7 +384,6 @@ enum {
     KIND_PLAIN = 0,             // foreground, no slot of its own in the set
     KIND_SLOT = 1,              // foreground, its done callback gives a slot back
     KIND_BACKGROUND = 2,
-    KIND_FRESH = 3,             // without a done callback; background while background tasks are being stopped
     KIND_MASK = 3,
     MARK = 4,                   // the group has cancelled it
     TAG_MASK = 7,
@@ -376,14 +395,12 @@ typedef struct {
     size_t capacity;
     size_t used;                // tasks
     size_t hint;                // where the next task to leave is likely to be
-    size_t swept;               // no entry before this one is KIND_FRESH
     size_t *index;              // positions + 1, 0 where free; NULL while not needed
     size_t mask;                // the index's size - 1
 } TaskSet;
 
 #define ENTRY_TASK(entry) ((PyObject *)((entry) & ~(uintptr_t)TAG_MASK))
 #define NOT_FOUND SIZE_MAX
-#define SWEEP_FROM 4            // tasks that are cancelled together
 #define SCAN 16                 // entries that are looked at one by one
 
 /* The slot in the index that leads to a task, or the free one where it belongs. */
@@ -470,11 +487,9 @@ TaskSet_make_room(TaskSet *set)
         }
     }
     size_t n = 0;
-    size_t swept = 0;
     for (size_t i = set->begin; i < set->end; i++) {
         if (set->entries[i] != 0) {
             entries[n++] = set->entries[i];
-            swept += i < set->swept;
         }
     }
     if (entries != set->entries) {
@@ -484,7 +499,6 @@ TaskSet_make_room(TaskSet *set)
     }
     set->begin = set->hint = 0;
     set->end = n;
-    set->swept = swept;
     TaskSet_drop_index(set);
     return 0;
 }
@@ -554,7 +568,7 @@ TaskSet_take(TaskSet *set, const void *task)
     set->entries[at] = 0;
     set->used--;
     if (set->used == 0) {
-        set->begin = set->end = set->hint = set->swept = 0;
+        set->begin = set->end = set->hint = 0;
         TaskSet_drop_index(set);
         return tag;
     }
@@ -579,30 +593,6 @@ TaskSet_mark_next(TaskSet *set, size_t *at, int *kind)
         }
     }
     return NULL;
-}
-
-/* The oldest KIND_FRESH entry; a new reference, or NULL when there is none. */
-static PyObject *
-TaskSet_oldest_fresh(TaskSet *set)
-{
-    for (; set->swept < set->end; set->swept++) {
-        uintptr_t entry = set->entries[set->swept];
-        if ((entry & KIND_MASK) == KIND_FRESH) {
-            set->hint = set->swept;
-            return Py_NewRef(ENTRY_TASK(entry));
-        }
-    }
-    return NULL;
-}
-
-static void
-TaskSet_make_fresh(TaskSet *set, const void *task)
-{
-    size_t at = TaskSet_find(set, task);
-    set->entries[at] |= KIND_FRESH;
-    if (at < set->swept) {
-        set->swept = at;
-    }
 }
 
 static void
@@ -639,6 +629,16 @@ Link_is_empty(const Link *head)
     return head->next == head;
 }
 
+static inline Py_ssize_t
+Link_length(const Link *head)
+{
+    Py_ssize_t length = 0;
+    for (const Link *link = head->next; link != head; link = link->next) {
+        length++;
+    }
+    return length;
+}
+
 static inline void
 Link_append(Link *head, Link *link)
 {
@@ -660,14 +660,8 @@ Link_remove(Link *link)
 
 /* --- The objects -------------------------------------------------------------------------------------------------- */
 
-typedef enum {
-    SWEEP_WATCH,                // the body went on to other things: every task gets its done callback
-    SWEEP_EARLY,                // the parent waits at the exit, and the fresh tasks have just taken their first steps
-    SWEEP_LATE,                 // one pass later, when their done callbacks would run
-} Sweep;
-
 /* uvloop.loop.Loop's own functions, and itself. */
-enum { UVLOOP_CREATE_TASK, UVLOOP_GET_TASK_FACTORY, UVLOOP_GET_DEBUG, UVLOOP_TYPE, UVLOOP_SIZE };
+enum { UVLOOP_CREATE_TASK, UVLOOP_GET_TASK_FACTORY, UVLOOP_TYPE, UVLOOP_SIZE };
 
 typedef struct {
     PyObject_HEAD
@@ -677,28 +671,25 @@ typedef struct {
     PyObject *errors;           // a list, NULL while there are none
     PyObject *base_error;       // the first SystemExit or KeyboardInterrupt
     struct Turn *waiter;        // the turn that the exit waits on
-    PyObject *done;             // our bound _on_task_done (or a subclass's), NULL until the first task
-    PyObject *context;          // the context of done callbacks that run no code but ours
-    PyObject *args;             // a tuple of one, for asyncio.Task(); NULL while that is called
-    PyObject *kwargs;           // {"loop": loop}, for the same
+    PyObject *done;             // the Callback of the tasks, NULL until the first one
+    PyObject *start;            // the Callback that starts the granted turns, NULL until somebody had to queue
+    struct Callback *running;   // the Callback that the loop is calling, borrowed; NULL in everything else's code
+    PyObject *kwargs;           // {"loop": loop}, for asyncio.Task()
     PyObject *eager_kwargs;     // the same with "eager_start": True
-    PyObject *wake;             // our bound TaskGroup_wake
-    PyObject *sweeper;          // our bound TaskGroup_sweep
     PyObject *uvloop;           // a tuple of them, once the first has been seen
     PyObject *done_future;      // one that is done, for waking; NULL until somebody had to queue
     PyObject *newest;           // the last coroutine that got a slot without queueing, until seen started
     TaskSet tasks;
     size_t background;          // of them
-    size_t fresh;
     unsigned long thread;       // that entered the group
     Py_ssize_t limit;           // 0: none
     Py_ssize_t slots;           // taken, <= limit
-    Py_ssize_t starting;        // turns that are GRANTED
+    Py_ssize_t starting;        // turns that are GRANTED, <= slots
     Py_ssize_t queued;          // turns in the queue
-    Py_ssize_t sweeps;          // handles of TaskGroup_sweep that are to come
-    Sweep sweep;                // what the last of them does
-    Link queue;
-    Link wake_list;
+    Py_ssize_t handles;         // of `start`, that are to come; the last of them starts what is granted
+    Link queue;                 // turns that are QUEUED, the oldest first
+    Link granted;               // turns that are GRANTED, the oldest first
+    Link cancelled;             // turns that are CANCELLED and whose Tasks have yet to hear of it
     unsigned entered : 1;
     unsigned exiting : 1;
     unsigned aborting : 1;
@@ -706,14 +697,10 @@ typedef struct {
     unsigned finished : 1;
     unsigned parent_cancel_requested : 1;
     unsigned cancel_on_enter : 1;
-    unsigned prepared : 1;      // prepare() has been called
-    unsigned wake_scheduled : 1;
-    unsigned tasks_wait : 1;    // a fresh one was found waiting: no more of them
-    unsigned parent_is_next : 1; // the sweep has asked parent_may_step() for the last task
-    unsigned tasks_shared : 1;  // others have references to those that the sweep found done
-    unsigned hooks_are_ours : 1; // nobody has overridden _on_task_done or _abort
+    unsigned has_tasks : 1;     // or has had some
+    unsigned may_ride : 1;      // no newcomer takes its first step after the last handle of `start`
+    unsigned starting_now : 1;  // start_granted() is at work
     unsigned loop_is_asyncio : 1; // its create_task is asyncio's own
-    unsigned loop_is_fast : 1;  // what loop_kind() said last was LOOP_FAST
 } TaskGroup;
 
 typedef enum {
@@ -722,18 +709,20 @@ typedef enum {
 
 typedef struct Turn {
     PyObject_HEAD
-    Link link;                  // in the group's queue or wake list, which own a reference
+    Link link;                  // in the group's queue or list of granted turns, which own a reference
     TaskGroup *group;
     PyObject *coro;             // the caller's coroutine or callable, until it is handed over
     PyObject *waker;            // what to call when it may go on, or, with `wakeup`, the Task whose method that is
     PyObject *waker_context;
     PyMethodDef *wakeup;
     PyObject *message;          // cancel()'s
+    PyObject *hook;             // somebody's _on_task_done, NULL for ours
     const void *task;           // a key into group->tasks, never followed
     TurnState state;
     unsigned blocking : 1;      // _asyncio_future_blocking
     unsigned slot : 1;          // holds one
     unsigned quiet : 1;         // the Task has no done callback of ours
+    unsigned yields : 1;        // a callable's: its Task is going to wait, for what is its first step to others
     unsigned exit : 1;          // what the parent waits on, or has waited on
 } Turn;
 
@@ -748,29 +737,26 @@ typedef struct Await {
     PyObject *propagate;        // the CancelledError to raise unless there are errors
     PyObject *pending;          // the last CancelledError that arrived while waiting
     AwaitStage stage;           // where to go on
-    int running;
-    PyObject *stop;             // the StopIteration that `await` was given, which is kept with this memory
+    unsigned running : 1;
+    unsigned started : 1;
 } Await;
 
 #define GROUP(op) ((TaskGroup *)(op))
 #define TURN(op) ((Turn *)(op))
 #define TURN_OF(ptr) ((Turn *)((char *)(ptr) - offsetof(Turn, link)))
 
-static int schedule_sweep_lock_held(TaskGroup *self, Sweep what);
-static int sweep_lock_held(TaskGroup *self, PyObject *creator);
-static int grant_lock_held(TaskGroup *self);
+static int schedule_start_lock_held(TaskGroup *self);
 static int release_lock_held(TaskGroup *self);
-static int schedule_wake_lock_held(TaskGroup *self);
-static int task_done_lock_held(TaskGroup *self, PyObject *task);
-static int add_done_callback(TaskGroup *self, PyObject *task, PyObject *callback, PyObject *context);
-static int leave_lock_held(TaskGroup *self, const void *task);
-static int watch_lock_held(TaskGroup *self, const void *task, int kind);
 static int task_ended_lock_held(TaskGroup *self, PyObject *task, PyObject *error);
-static PyObject *callback_context(TaskGroup *self, int kind);
+static int add_done_callback(TaskGroup *self, PyObject *task, PyObject *callback);
+static int leave_lock_held(TaskGroup *self, const void *task);
+static int see_end_lock_held(TaskGroup *self, const void *task);
 static PyObject *TaskGroup__on_task_done(PyObject *op, PyObject *task);
-static PyObject *TaskGroup__abort(PyObject *op, PyObject *ignored);
+static int end_of_task_lock_held(TaskGroup *self, PyObject *task);
+static void drain_queue_lock_held(TaskGroup *self);
 static int turn_add_to_task_lock_held(Turn *self, PyObject *task);
-static int wake_parent_lock_held(TaskGroup *self, Turn *waiter, PyObject *last);
+static int turn_step_task_lock_held(Turn *turn, PyObject *future);
+static int tell_cancelled_lock_held(Turn *turn);
 
 
 /* --- The state's invariants, checked after each transition where QUATTRO_DEBUG is set ------------------------------ */
@@ -785,17 +771,9 @@ check_list(TaskGroup *self, const Link *head)
         const Turn *turn = TURN_OF(link);
         assert(link->next->prev == link && link->prev->next == link);
         assert(Py_REFCNT(turn) > 0 && turn->group == self && !turn->exit);
-        if (head == &self->queue) {
-            assert(turn->state == TURN_QUEUED && !turn->slot && turn->task != NULL);
-        }
-        else {
-            assert(turn->state != TURN_CALL && turn->state != TURN_QUEUED);
-            // A stranger may begin one that waits here; it keeps its slot while it runs.  Or add himself to one that has
-            // failed; it keeps its slot until its Task's done callback.
-            assert(turn->slot || turn->state != TURN_GRANTED);
-            assert(!turn->slot || turn->state == TURN_GRANTED || turn->state == TURN_RUNNING
-                   || (turn->state == TURN_ENDED && !turn->quiet));
-        }
+        assert(turn->task != NULL);
+        assert(turn->state == (head == &self->queue ? TURN_QUEUED : head == &self->granted ? TURN_GRANTED : TURN_CANCELLED));
+        assert(turn->slot == (head == &self->granted));
     }
     return count;
 }
@@ -804,7 +782,7 @@ static void
 check_tasks(TaskGroup *self)
 {
     TaskSet *set = &self->tasks;
-    size_t used = 0, background = 0, fresh = 0;
+    size_t used = 0, background = 0;
     Py_ssize_t slots = 0;
     assert(set->begin <= set->end && set->end <= set->capacity && (set->entries != NULL || set->capacity == 0));
     for (size_t i = set->begin; i < set->end; i++) {
@@ -813,15 +791,11 @@ check_tasks(TaskGroup *self)
             assert(Py_REFCNT(task) > 0);
             assert(set->index == NULL || set->index[TaskSet_slot(set, task)] == i + 1);
             used++;
-            background += (set->entries[i] & KIND_MASK) == (self->stopping ? KIND_FRESH : KIND_BACKGROUND);
-            background += self->stopping && (set->entries[i] & KIND_MASK) == KIND_BACKGROUND;
+            background += (set->entries[i] & KIND_MASK) == KIND_BACKGROUND;
             slots += (set->entries[i] & KIND_MASK) == KIND_SLOT;
-            fresh += (set->entries[i] & KIND_MASK) == KIND_FRESH;
-            assert(i >= set->swept || (set->entries[i] & KIND_MASK) != KIND_FRESH);
         }
     }
-    assert(used == set->used && background == self->background && fresh == self->fresh);
-    assert(fresh == 0 || self->sweeps > 0);
+    assert(used == set->used && background == self->background);
     assert(used == 0 || set->entries[set->begin] != 0);
     assert(slots <= self->slots || self->finished);
 }
@@ -832,11 +806,13 @@ check_lock_held(TaskGroup *self)
     ASSERT_LOCKED(self);
     assert(self->slots >= 0 && self->slots <= (self->limit > 0 ? self->limit : 0));
     assert(self->starting >= 0 && self->starting <= self->slots);
+    assert(self->handles >= 0);
     // What is checked after every transition must not make ten thousand of them a matter of their square.
     if (self->tasks.end - self->tasks.begin < 64 || self->tasks.used % 64 == 0) {
         check_tasks(self);
         assert(check_list(self, &self->queue) == self->queued);
-        check_list(self, &self->wake_list);
+        assert(check_list(self, &self->granted) == self->starting);
+        check_list(self, &self->cancelled);
     }
     // Never fewer than the limit while somebody is queued.
     assert(self->queued == 0 || self->aborting || self->finished || self->slots == self->limit);
@@ -846,7 +822,7 @@ check_lock_held(TaskGroup *self)
     assert(self->waiter == NULL || (self->exiting && self->waiter->group == self && self->waiter->coro == NULL));
     if (self->finished) {
         assert(self->parent == NULL && self->errors == NULL && self->base_error == NULL && self->waiter == NULL);
-        assert(self->tasks.used > 0 || (self->done == NULL && self->wake == NULL && self->sweeper == NULL));
+        assert(self->tasks.used > 0 || (self->done == NULL && self->start == NULL));
     }
     else {
         assert(!self->entered || (self->loop != NULL && self->parent != NULL));
@@ -885,27 +861,22 @@ turn_close_coro(Turn *self)
     }
 }
 
-/* Out of the queue; does nothing to a turn that is not QUEUED there.  The list's reference is dropped. */
+/* Leave the list that it is in, if any, for a state without one; a granted turn keeps its slot.  The list's reference is
+   dropped: the caller has another. */
 static void
-turn_leave_queue_lock_held(Turn *self)
+turn_leave_lock_held(Turn *self, TurnState state)
 {
     ASSERT_LOCKED(self->group);
-    if (self->state == TURN_QUEUED && self->link.next != NULL) {
+    int listed = self->link.next != NULL;
+    if (listed) {
         Link_remove(&self->link);
-        self->group->queued--;
-        Py_DECREF(self);
-    }
-}
-
-/* Leave the state that it is in for one without a place in the queue; a granted turn keeps its slot. */
-static void
-turn_set_state_lock_held(Turn *self, TurnState state)
-{
-    ASSERT_LOCKED(self->group);
-    if (self->state == TURN_GRANTED) {
-        self->group->starting--;
+        self->group->queued -= self->state == TURN_QUEUED;
+        self->group->starting -= self->state == TURN_GRANTED;
     }
     self->state = state;
+    if (listed) {
+        Py_DECREF(self);
+    }
 }
 
 /* Give the slot back, if it has one, to the head of the queue. */
@@ -918,20 +889,6 @@ turn_release_lock_held(Turn *self)
     }
     self->slot = 0;
     return release_lock_held(self->group);
-}
-
-/* Onto the wake list, to be woken with its Task's next step. */
-static int
-turn_wake_lock_held(Turn *self)
-{
-    if (self->exit) {
-        return wake_parent_lock_held(self->group, self, NULL);
-    }
-    if (self->link.next == NULL) {
-        Py_INCREF(self);
-        Link_append(&self->group->wake_list, &self->link);
-    }
-    return schedule_wake_lock_held(self->group);
 }
 
 /* A quiet task is going to fail: have the group see it in a done callback.  A slot that the turn still holds is given
@@ -953,7 +910,7 @@ turn_see_failure_lock_held(Turn *self)
         self->slot = 0;
         TaskSet_set_tag(&group->tasks, self->task, (tag & MARK) | KIND_SLOT);
     }
-    return watch_lock_held(group, self->task, KIND_SLOT);
+    return see_end_lock_held(group, self->task);
 }
 
 /* run_turn() tells that it is about to return, or to raise: CancelledError if `failed` is 0. */
@@ -977,8 +934,7 @@ turn_end_lock_held(Turn *self, int failed)
         self->quiet = 0;
         return 0;
     }
-    turn_leave_queue_lock_held(self);
-    turn_set_state_lock_held(self, TURN_ENDED);
+    turn_leave_lock_held(self, TURN_ENDED);
     if (failed) {
         return turn_see_failure_lock_held(self);
     }
@@ -1018,12 +974,19 @@ turn_raise_cancelled(Turn *self)
 static PyObject *
 turn_begin_lock_held(Turn *self)
 {
-    quattro_state *state = self->group->state;
-    turn_set_state_lock_held(self, TURN_RUNNING);
+    TaskGroup *group = self->group;
+    quattro_state *state = group->state;
+    turn_leave_lock_held(self, TURN_RUNNING);
     PyObject *coro = self->coro;
     self->coro = NULL;
     if (coro == NULL) {
         PyErr_SetString(PyExc_RuntimeError, "the coroutine of this turn has been closed");
+        return NULL;
+    }
+    // By its Task's own first step, before which the others could not start.
+    if (!group->starting_now && schedule_start_lock_held(group) < 0) {
+        close_coroutine(state, coro);
+        Py_DECREF(coro);
         return NULL;
     }
     int rc = is_coroutine(state, coro);
@@ -1046,14 +1009,26 @@ turn_send_lock_held(Turn *self, PyObject **result)
 {
     *result = NULL;
     switch (self->state) {
+    case TURN_GRANTED:
+        if (self->link.prev == &self->group->granted) {
+            *result = Py_NewRef(Py_None);
+            return PYGEN_RETURN;
+        }
+        // Others were granted a slot before it, and have yet to start.
+        // fall through
     case TURN_QUEUED:
         self->blocking = 1;
         *result = Py_NewRef(self);
         return PYGEN_NEXT;
     case TURN_CALL:
-    case TURN_GRANTED:
-        *result = Py_NewRef(Py_None);
-        return PYGEN_RETURN;
+        if (!self->yields) {
+            *result = Py_NewRef(Py_None);
+            return PYGEN_RETURN;
+        }
+        self->yields = 0;
+        self->blocking = 1;
+        *result = Py_NewRef(self);
+        return PYGEN_NEXT;
     case TURN_CANCELLED:
         turn_raise_cancelled(self);
         return PYGEN_ERROR;
@@ -1067,48 +1042,25 @@ static PySendResult
 Turn_am_send(PyObject *op, PyObject *Py_UNUSED(value), PyObject **result)
 {
     PySendResult rc;
-    Py_BEGIN_CRITICAL_SECTION(TURN(op)->group);
+    BEGIN_SECTION(TURN(op)->group);
     rc = turn_send_lock_held(TURN(op), result);
     check_lock_held(TURN(op)->group);
-    Py_END_CRITICAL_SECTION();
+    END_SECTION();
     return rc;
 }
 
-/* A StopIteration.  Not by PyErr_SetObject(), which would take a tuple for the arguments; and without arguments, which
-   nobody asks for. */
-static PyObject *
-new_stop(void)
-{
-    PyTypeObject *type = (PyTypeObject *)PyExc_StopIteration;
-    PyObject *args = PyTuple_New(0);
-    PyObject *stop = args == NULL ? NULL : type->tp_new(type, args, NULL);
-    Py_XDECREF(args);
-    return stop;
-}
-
 /* What tp_iternext makes of am_send's answer.  None is a mere NULL: before 3.15 `await` asks tp_iternext, and a
-   StopIteration to be made and taken apart costs more than all the rest.  `kept`, if it is not NULL, leads to one that
-   reset_stop() has let through, or to NULL until there is one. */
+   StopIteration to be made and taken apart costs more than all the rest. */
 static PyObject *
-iternext_result(PySendResult rc, PyObject *result, PyObject **kept)
+iternext_result(PySendResult rc, PyObject *result)
 {
     if (rc != PYGEN_RETURN) {
         return result;
     }
     if (result != Py_None) {
-        PyObject *stop;
-        if (kept != NULL && *kept != NULL) {
-            stop = Py_NewRef(*kept);
-            PyObject_GC_Track(stop);
-        }
-        else {
-            stop = new_stop();
-            if (KEEP_ONE && kept != NULL) {
-                *kept = Py_XNewRef(stop);
-            }
-        }
+        // Not by PyErr_SetObject(), which would take a tuple for the arguments.
+        PyObject *stop = PyObject_CallOneArg(PyExc_StopIteration, result);
         if (stop != NULL) {
-            Py_XSETREF(((PyStopIterationObject *)stop)->value, Py_NewRef(result));
             PyErr_SetRaisedException(stop);
         }
     }
@@ -1116,38 +1068,11 @@ iternext_result(PySendResult rc, PyObject *result, PyObject **kept)
     return NULL;
 }
 
-/* Can a StopIteration be used again, now that `await` has taken its value?  Not if somebody else has it, or had it and
-   left something on it.  While it waits for that the collector does not know it: it may be about to clear it, with the
-   Await that it was garbage with, and would show it to whoever asks what there is. */
-static int
-reset_stop(PyObject *stop)
-{
-    PyStopIterationObject *self = (PyStopIterationObject *)stop;
-    if (!ONLY_REFERENCES(stop, 1) || self->dict != NULL || self->traceback != NULL || self->context != NULL
-        || self->cause != NULL || self->suppress_context || self->args == NULL || PyTuple_GET_SIZE(self->args) != 0)
-    {
-        return 0;
-    }
-    PyObject_GC_UnTrack(stop);
-    Py_CLEAR(self->value);
-    return 1;
-}
-
-/* Drop one that waits, if there is one; its deallocation expects that the collector knows it. */
-static void
-drop_stop(PyObject *stop)
-{
-    if (stop != NULL) {
-        PyObject_GC_Track(stop);
-        Py_DECREF(stop);
-    }
-}
-
 /* The same for send() and throw(). */
 static PyObject *
 send_result(PySendResult rc, PyObject *result)
 {
-    result = iternext_result(rc, result, NULL);
+    result = iternext_result(rc, result);
     if (result == NULL && !PyErr_Occurred()) {
         PyErr_SetNone(PyExc_StopIteration);
     }
@@ -1159,7 +1084,7 @@ Turn_iternext(PyObject *op)
 {
     PyObject *result;
     PySendResult rc = Turn_am_send(op, Py_None, &result);
-    return iternext_result(rc, result, NULL);
+    return iternext_result(rc, result);
 }
 
 static PyObject *
@@ -1167,7 +1092,7 @@ Turn_begin(PyObject *op, PyObject *Py_UNUSED(ignored))
 {
     Turn *self = TURN(op);
     PyObject *coro = NULL;
-    Py_BEGIN_CRITICAL_SECTION(self->group);
+    BEGIN_SECTION(self->group);
     if (self->state == TURN_CALL || self->state == TURN_GRANTED) {
         coro = turn_begin_lock_held(self);
     }
@@ -1177,7 +1102,7 @@ Turn_begin(PyObject *op, PyObject *Py_UNUSED(ignored))
     else {
         PyErr_SetString(PyExc_RuntimeError, "a turn can begin only once, after it has been awaited");
     }
-    Py_END_CRITICAL_SECTION();
+    END_SECTION();
     return coro;
 }
 
@@ -1185,10 +1110,10 @@ static PyObject *
 turn_ended(PyObject *op, int failed)
 {
     int rc;
-    Py_BEGIN_CRITICAL_SECTION(TURN(op)->group);
+    BEGIN_SECTION(TURN(op)->group);
     rc = turn_end_lock_held(TURN(op), failed);
     check_lock_held(TURN(op)->group);
-    Py_END_CRITICAL_SECTION();
+    END_SECTION();
     if (rc < 0) {
         return NULL;
     }
@@ -1215,20 +1140,17 @@ turn_task_done_lock_held(Turn *self, PyObject *task)
     TaskGroup *group = self->group;
     ASSERT_LOCKED(group);
     if (self->state != TURN_ENDED) {
-        turn_leave_queue_lock_held(self);
-        turn_set_state_lock_held(self, TURN_ENDED);
+        turn_leave_lock_held(self, TURN_ENDED);
         turn_close_coro(self);
     }
-    PyObject *callback = group->hooks_are_ours ? NULL : Py_XNewRef(group->done);
     int rc;
-    if (callback != NULL) {
-        PyObject *result = PyObject_CallOneArg(callback, task);
+    if (self->hook != NULL) {
+        PyObject *result = PyObject_CallOneArg(self->hook, task);
         rc = result == NULL ? -1 : 0;
         Py_XDECREF(result);
-        Py_DECREF(callback);
     }
     else {
-        rc = task_done_lock_held(group, task);
+        rc = task_ended_lock_held(group, task, NULL);
     }
     PyObject *exc = PyErr_GetRaisedException();
     if (turn_release_lock_held(self) < 0) {
@@ -1242,10 +1164,10 @@ static PyObject *
 Turn_task_done(PyObject *op, PyObject *task)
 {
     int rc;
-    Py_BEGIN_CRITICAL_SECTION(TURN(op)->group);
+    BEGIN_SECTION(TURN(op)->group);
     rc = turn_task_done_lock_held(TURN(op), task);
     check_lock_held(TURN(op)->group);
-    Py_END_CRITICAL_SECTION();
+    END_SECTION();
     if (rc < 0) {
         return NULL;
     }
@@ -1259,7 +1181,7 @@ static int
 turn_add_to_task_lock_held(Turn *self, PyObject *task)
 {
     PyObject *callback = PyCFunction_New(&Turn_task_done_def, (PyObject *)self);
-    int rc = callback == NULL ? -1 : add_done_callback(self->group, task, callback, NULL);
+    int rc = callback == NULL ? -1 : add_done_callback(self->group, task, callback);
     Py_XDECREF(callback);
     return rc;
 }
@@ -1272,13 +1194,11 @@ turn_cancel_lock_held(Turn *self, PyObject *message)
     }
     assert(self->state == TURN_QUEUED || !self->exit);
     Py_INCREF(self);
-    turn_leave_queue_lock_held(self);
-    turn_set_state_lock_held(self, TURN_CANCELLED);
+    turn_leave_lock_held(self, TURN_CANCELLED);
     Py_XSETREF(self->message, Py_XNewRef(message));
     int rc = turn_release_lock_held(self);
-    // Without a waker its Task has not parked yet; its first step will find the turn cancelled.
-    if (rc == 0 && self->waker != NULL) {
-        rc = turn_wake_lock_held(self);
+    if (rc == 0) {
+        rc = tell_cancelled_lock_held(self);
     }
     turn_close_coro(self);
     Py_DECREF(self);
@@ -1310,10 +1230,10 @@ Turn_cancel(PyObject *op, PyObject *const *args, Py_ssize_t nargs, PyObject *kwn
         return NULL;
     }
     int rc;
-    Py_BEGIN_CRITICAL_SECTION(TURN(op)->group);
+    BEGIN_SECTION(TURN(op)->group);
     rc = turn_cancel_lock_held(TURN(op), message);
     check_lock_held(TURN(op)->group);
-    Py_END_CRITICAL_SECTION();
+    END_SECTION();
     return rc < 0 ? NULL : PyBool_FromLong(rc);
 }
 
@@ -1336,8 +1256,18 @@ turn_add_waker_lock_held(Turn *self, PyObject *waker, PyObject *context)
     }
     self->waker = Py_NewRef(waker);
     self->waker_context = context == Py_None ? NULL : Py_XNewRef(context);
-    // Granted or cancelled between `await turn` and here (by a hook of somebody's): nobody else will wake it.
-    return self->state == TURN_QUEUED ? 0 : turn_wake_lock_held(self);
+    switch (self->state) {
+    case TURN_QUEUED:
+    case TURN_CALL:
+        return 0;
+    case TURN_GRANTED:
+        return self->group->starting_now ? 0 : schedule_start_lock_held(self->group);
+    case TURN_CANCELLED:
+        // Between `await turn` and here, by a hook of somebody's.
+        return tell_cancelled_lock_held(self);
+    default:
+        return turn_step_task_lock_held(self, NULL);
+    }
 }
 
 static PyObject *
@@ -1348,10 +1278,10 @@ Turn_add_done_callback(PyObject *op, PyObject *const *args, Py_ssize_t nargs, Py
         return NULL;
     }
     int rc;
-    Py_BEGIN_CRITICAL_SECTION(TURN(op)->group);
+    BEGIN_SECTION(TURN(op)->group);
     rc = turn_add_waker_lock_held(TURN(op), args[0], context);
     check_lock_held(TURN(op)->group);
-    Py_END_CRITICAL_SECTION();
+    END_SECTION();
     if (rc < 0) {
         return NULL;
     }
@@ -1363,7 +1293,7 @@ Turn_result(PyObject *op, PyObject *Py_UNUSED(ignored))
 {
     Turn *self = TURN(op);
     PyObject *result = NULL;
-    Py_BEGIN_CRITICAL_SECTION(self->group);
+    BEGIN_SECTION(self->group);
     if (self->state == TURN_CANCELLED) {
         turn_raise_cancelled(self);
     }
@@ -1373,7 +1303,7 @@ Turn_result(PyObject *op, PyObject *Py_UNUSED(ignored))
     else {
         result = Py_NewRef(Py_None);
     }
-    Py_END_CRITICAL_SECTION();
+    END_SECTION();
     return result;
 }
 
@@ -1381,9 +1311,9 @@ static PyObject *
 Turn_done(PyObject *op, PyObject *Py_UNUSED(ignored))
 {
     int done;
-    Py_BEGIN_CRITICAL_SECTION(TURN(op)->group);
+    BEGIN_SECTION(TURN(op)->group);
     done = TURN(op)->state != TURN_QUEUED;
-    Py_END_CRITICAL_SECTION();
+    END_SECTION();
     return PyBool_FromLong(done);
 }
 
@@ -1392,10 +1322,10 @@ static PyObject *
 Turn_get_loop(PyObject *op, void *Py_UNUSED(closure))
 {
     PyObject *result;
-    Py_BEGIN_CRITICAL_SECTION(TURN(op)->group);
+    BEGIN_SECTION(TURN(op)->group);
     PyObject *loop = TURN(op)->group->loop;
     result = Py_NewRef(loop == NULL ? Py_None : loop);
-    Py_END_CRITICAL_SECTION();
+    END_SECTION();
     return result;
 }
 
@@ -1403,9 +1333,9 @@ static PyObject *
 Turn_get_blocking(PyObject *op, void *Py_UNUSED(closure))
 {
     int blocking;
-    Py_BEGIN_CRITICAL_SECTION(TURN(op)->group);
+    BEGIN_SECTION(TURN(op)->group);
     blocking = TURN(op)->blocking;
-    Py_END_CRITICAL_SECTION();
+    END_SECTION();
     return PyBool_FromLong(blocking);
 }
 
@@ -1416,9 +1346,9 @@ Turn_set_blocking(PyObject *op, PyObject *value, void *Py_UNUSED(closure))
     if (rc < 0) {
         return -1;
     }
-    Py_BEGIN_CRITICAL_SECTION(TURN(op)->group);
+    BEGIN_SECTION(TURN(op)->group);
     TURN(op)->blocking = rc != 0;
-    Py_END_CRITICAL_SECTION();
+    END_SECTION();
     return 0;
 }
 
@@ -1427,9 +1357,9 @@ Turn_repr(PyObject *op)
 {
     static const char *const names[] = {"call", "queued", "granted", "running", "cancelled", "ended"};
     TurnState state;
-    Py_BEGIN_CRITICAL_SECTION(TURN(op)->group);
+    BEGIN_SECTION(TURN(op)->group);
     state = TURN(op)->state;
-    Py_END_CRITICAL_SECTION();
+    END_SECTION();
     return PyUnicode_FromFormat("<turn %s>", names[state]);
 }
 
@@ -1443,6 +1373,7 @@ Turn_traverse(PyObject *op, visitproc visit, void *arg)
     Py_VISIT(self->waker);
     Py_VISIT(self->waker_context);
     Py_VISIT(self->message);
+    Py_VISIT(self->hook);
     return 0;
 }
 
@@ -1455,6 +1386,7 @@ Turn_clear(PyObject *op)
     Py_CLEAR(self->waker);
     Py_CLEAR(self->waker_context);
     Py_CLEAR(self->message);
+    Py_CLEAR(self->hook);
     return 0;
 }
 
@@ -1534,10 +1466,171 @@ static PyType_Spec Turn_spec = {
 };
 
 
-/* --- The queue: granting slots, and waking those who got one ------------------------------------------------------ */
+/* --- Callback: what the loop calls, at a task's end or to start what has been granted a slot ------------------------ */
+
+/* One a group and kind, so that a task costs no allocation of ours.  It is no builtin method, because what it calls may
+   step Tasks, and debug mode's report of a slow callback asks a callback's __self__ for the Task to name. */
+typedef struct Callback {
+    PyObject_HEAD
+    vectorcallfunc vectorcall;
+    TaskGroup *group;
+    int (*call)(TaskGroup *self, PyObject *task);
+    PyObject *slowest;          // in debug mode: the Task whose step, of those that the last call made, took longest
+    double took;                // by loop.time()
+} Callback;
+
+static PyObject *
+Callback_vectorcall(PyObject *op, PyObject *const *args, size_t nargsf, PyObject *kwnames)
+{
+    Callback *self = (Callback *)op;
+    Py_ssize_t nargs = PyVectorcall_NARGS(nargsf);
+    if (nargs > 1 || kwnames != NULL || (nargs == 0 && self->call == end_of_task_lock_held)) {
+        PyErr_SetString(PyExc_TypeError, "a task group's callback is called by the loop, with the task");
+        return NULL;
+    }
+    TaskGroup *group = (TaskGroup *)Py_NewRef(self->group);
+    int rc;
+    Py_CLEAR(self->slowest);
+    Py_INCREF(op);
+    BEGIN_SECTION(group);
+    struct Callback *outer = group->running;
+    group->running = self;
+    rc = self->call(group, nargs == 0 ? NULL : args[0]);
+    group->running = outer;
+    check_lock_held(group);
+    END_SECTION();
+    Py_DECREF(op);
+    Py_DECREF(group);
+    if (rc < 0) {
+        return NULL;
+    }
+    Py_RETURN_NONE;
+}
+
+static PyObject *
+Callback_new(TaskGroup *group, int (*call)(TaskGroup *self, PyObject *task))
+{
+    PyTypeObject *type = group->state->Callback_Type;
+    Callback *self = (Callback *)type->tp_alloc(type, 0);
+    if (self != NULL) {
+        self->vectorcall = Callback_vectorcall;
+        self->group = (TaskGroup *)Py_NewRef(group);
+        self->call = call;
+    }
+    return (PyObject *)self;
+}
+
+/* asyncio's report names a Task that it finds here, and the callback otherwise. */
+static PyObject *
+Callback_get_self(PyObject *op, void *Py_UNUSED(closure))
+{
+    Callback *self = (Callback *)op;
+    PyObject *result;
+    BEGIN_SECTION(self->group);
+    result = Py_NewRef(self->slowest == NULL ? (PyObject *)self->group : self->slowest);
+    END_SECTION();
+    return result;
+}
+
+static PyObject *
+Callback_get_name(PyObject *op, void *qualified)
+{
+    const char *name = ((Callback *)op)->call == end_of_task_lock_held ? "_on_task_done" : "_start";
+    return PyUnicode_FromFormat("%s%s", qualified == NULL ? "" : "TaskGroup.", name);
+}
+
+static PyObject *
+Callback_repr(PyObject *op)
+{
+    return PyUnicode_FromFormat("<callback of %R>", ((Callback *)op)->group);
+}
+
+/* task.remove_done_callback(tg._on_task_done) finds it, as it finds asyncio's. */
+static PyObject *
+Callback_richcompare(PyObject *op, PyObject *other, int how)
+{
+    Callback *self = (Callback *)op;
+    if ((how != Py_EQ && how != Py_NE) || !PyCFunction_Check(other)) {
+        Py_RETURN_NOTIMPLEMENTED;
+    }
+    int equal = self->call == end_of_task_lock_held
+                && is_own_method((PyObject *)self->group, other, TaskGroup__on_task_done);
+    return PyBool_FromLong(equal == (how == Py_EQ));
+}
+
+static Py_hash_t
+Callback_hash(PyObject *op)
+{
+    return (Py_hash_t)((uintptr_t)((Callback *)op)->group >> 4);
+}
+
+static int
+Callback_traverse(PyObject *op, visitproc visit, void *arg)
+{
+    Py_VISIT(Py_TYPE(op));
+    Py_VISIT(((Callback *)op)->group);
+    Py_VISIT(((Callback *)op)->slowest);
+    return 0;
+}
+
+/* The group, which the call counts on, stays until the callback goes; it clears its own side. */
+static int
+Callback_clear(PyObject *op)
+{
+    Py_CLEAR(((Callback *)op)->slowest);
+    return 0;
+}
+
+static void
+Callback_dealloc(PyObject *op)
+{
+    PyTypeObject *type = Py_TYPE(op);
+    PyObject_GC_UnTrack(op);
+    Callback_clear(op);
+    Py_CLEAR(((Callback *)op)->group);
+    type->tp_free(op);
+    Py_DECREF(type);
+}
+
+static PyMemberDef Callback_members[] = {
+    {"__vectorcalloffset__", Py_T_PYSSIZET, offsetof(Callback, vectorcall), Py_READONLY, NULL},
+    {NULL, 0, 0, 0, NULL},
+};
+
+static PyGetSetDef Callback_getset[] = {
+    {"__self__", Callback_get_self, NULL, NULL, NULL},
+    {"__name__", Callback_get_name, NULL, NULL, NULL},
+    {"__qualname__", Callback_get_name, NULL, NULL, (void *)1},
+    {NULL, NULL, NULL, NULL, NULL},
+};
+
+static PyType_Slot Callback_slots[] = {
+    {Py_tp_doc, (void *)PyDoc_STR("What the loop calls for a group. Internal.")},
+    {Py_tp_dealloc, Callback_dealloc},
+    {Py_tp_traverse, Callback_traverse},
+    {Py_tp_clear, Callback_clear},
+    {Py_tp_repr, Callback_repr},
+    {Py_tp_richcompare, Callback_richcompare},
+    {Py_tp_hash, Callback_hash},
+    {Py_tp_call, PyVectorcall_Call},
+    {Py_tp_members, Callback_members},
+    {Py_tp_getset, Callback_getset},
+    {0, NULL},
+};
+
+static PyType_Spec Callback_spec = {
+    .name = "quattro._quattro._Callback",
+    .basicsize = sizeof(Callback),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_HAVE_VECTORCALL | Py_TPFLAGS_IMMUTABLETYPE
+             | Py_TPFLAGS_DISALLOW_INSTANTIATION,
+    .slots = Callback_slots,
+};
+
+
+/* --- The queue: granting slots, and starting those who got one ---------------------------------------------------- */
 
 /* Have the loop call a function after all that is ready now: with an argument, unless that is NULL, and in a context,
-   the caller's for NULL.  0, or -1 on error. */
+   a copy of the caller's for NULL.  0, or -1 on error. */
 static int
 call_soon(TaskGroup *self, PyObject *function, PyObject *arg, PyObject *context)
 {
@@ -1559,66 +1652,105 @@ call_soon(TaskGroup *self, PyObject *function, PyObject *arg, PyObject *context)
     return handle == NULL ? -1 : 0;
 }
 
-/* Let one handle wake all that is on the wake list by the next pass of the loop. */
+/* Have the loop call the Callback `start`, after all that is ready now. */
 static int
-schedule_wake_lock_held(TaskGroup *self)
+schedule_handle_lock_held(TaskGroup *self)
 {
     ASSERT_LOCKED(self);
-    if (self->wake_scheduled || self->wake == NULL || self->loop == NULL) {
+    if (self->start == NULL || self->loop == NULL) {
         return 0;
     }
-    self->wake_scheduled = 1;
-    if (call_soon(self, self->wake, NULL, NULL) < 0) {
-        self->wake_scheduled = 0;
+    self->handles++;
+    self->may_ride = 1;
+    if (call_soon(self, self->start, NULL, NULL) < 0) {
+        self->handles -= self->handles > 0;
+        self->may_ride = 0;
         return -1;
     }
     return 0;
 }
 
-/* Move turns from the queue to the free slots, and to the wake list. */
+/* Have the oldest granted turn, and those after it, started by a handle of the loop.  One that is due anyway will do,
+   unless a newcomer got a slot since: it takes its first step after that handle.  A turn whose Task has yet to park
+   needs none: that Task's first step starts it, and the others. */
+static int
+schedule_start_lock_held(TaskGroup *self)
+{
+    int to_start = !Link_is_empty(&self->granted) && TURN_OF(self->granted.next)->waker != NULL
+                   && (self->handles == 0 || !self->may_ride);
+    // None for these yet only if the loop has refused one.
+    int to_tell = !Link_is_empty(&self->cancelled) && self->handles == 0;
+    return to_start || to_tell ? schedule_handle_lock_held(self) : 0;
+}
+
+/* Have the Task of a turn that was cancelled hear of it.  Without a waker it has not parked yet: its first step will. */
+static int
+tell_cancelled_lock_held(Turn *turn)
+{
+    TaskGroup *self = turn->group;
+    if (turn->exit) {
+        return turn_step_task_lock_held(turn, NULL);
+    }
+    if (turn->waker == NULL || turn->link.next != NULL) {
+        return 0;
+    }
+    Py_INCREF(turn);
+    Link_append(&self->cancelled, &turn->link);
+    return self->handles > 0 ? 0 : schedule_handle_lock_held(self);
+}
+
+/* Is the first step of a granted turn's Task going to be a cancellation?  Then the slot, in which nothing would run, is
+   free again. */
+static int
+withdraw_if_cancelled_lock_held(TaskGroup *self, Turn *turn)
+{
+    if (TaskSet_tag(&self->tasks, turn->task) < 0) {
+        return 0;
+    }
+    PyObject *task = Py_NewRef((PyObject *)turn->task);
+    int must_cancel = attr_is_true(task, self->state->str__must_cancel);
+    if (must_cancel < 0) {
+        report_unraisable(task);
+    }
+    Py_DECREF(task);
+    if (must_cancel <= 0 || turn->state != TURN_GRANTED) {
+        return 0;
+    }
+    turn_leave_lock_held(turn, TURN_CANCELLED);
+    turn->slot = 0;
+    self->slots--;
+    turn_close_coro(turn);
+    return 1;
+}
+
+/* Move turns from the queue to the free slots. */
 static void
 fill_slots_lock_held(TaskGroup *self)
 {
     ASSERT_LOCKED(self);
     while (!self->aborting && self->slots < self->limit && !Link_is_empty(&self->queue)) {
         Turn *turn = TURN_OF(self->queue.next);
-        Link_remove(&turn->link);   // the list's reference is ours now
-        self->queued--;
+        Py_INCREF(turn);
+        Link_remove(&turn->link);
+        Link_append(&self->granted, &turn->link);
         turn->state = TURN_GRANTED;
         turn->slot = 1;
+        self->queued--;
         self->slots++;
         self->starting++;
-        if (turn->waker != NULL) {
-            Link_append(&self->wake_list, &turn->link);
-            continue;
+        if (turn->waker == NULL) {
+            withdraw_if_cancelled_lock_held(self, turn);
         }
-        // Its Task has yet to take its first step.  If that is going to be a cancellation, the slot would idle.
-        PyObject *task = NULL;
-        int must_cancel = 0;
-        if (TaskSet_tag(&self->tasks, turn->task) >= 0) {
-            task = Py_NewRef((PyObject *)turn->task);
-            must_cancel = attr_is_true(task, self->state->str__must_cancel);
-        }
-        if (must_cancel < 0) {
-            report_unraisable(task);
-        }
-        else if (must_cancel && turn->state == TURN_GRANTED) {
-            turn_set_state_lock_held(turn, TURN_CANCELLED);
-            turn->slot = 0;
-            self->slots--;
-            turn_close_coro(turn);
-        }
-        Py_XDECREF(task);
         Py_DECREF(turn);
     }
 }
 
-/* The same, and have those who are on the wake list woken. */
+/* The same, and have them started. */
 static int
 grant_lock_held(TaskGroup *self)
 {
     fill_slots_lock_held(self);
-    return Link_is_empty(&self->wake_list) ? 0 : schedule_wake_lock_held(self);
+    return schedule_start_lock_held(self);
 }
 
 /* A slot comes back. */
@@ -1632,28 +1764,27 @@ release_lock_held(TaskGroup *self)
 }
 
 /* A future that is done, with which the Tasks of granted turns are woken: a Task asks a future of asyncio's own kind for
-   its result much quicker than the turn.  Borrowed; NULL if there can be none now, without an error. */
+   its result much quicker than the turn.  A new reference, or NULL and an error. */
 static PyObject *
 get_done_future(TaskGroup *self)
 {
-    if (self->done_future == NULL && self->loop != NULL) {
+    if (self->done_future == NULL) {
         quattro_state *state = self->state;
         PyObject *args[] = {self->loop};
         PyObject *future = PyObject_Vectorcall(state->CFuture, args, 0, state->loop_kwname);
         PyObject *result = future == NULL ? NULL : PyObject_CallMethodOneArg(future, state->str_set_result, Py_None);
         if (result == NULL) {
             Py_XDECREF(future);
-            PyErr_Clear();
             return NULL;
         }
         Py_DECREF(result);
         Py_XSETREF(self->done_future, future);
     }
-    return self->done_future;
+    return Py_NewRef(self->done_future);
 }
 
-/* Tell the Task that waits on a turn, in its context, to take its next step: now, with a future that is done; or by way
-   of the loop, where `future` is NULL or somebody is in that context. */
+/* Tell the Task that waits on a turn, if one does, to take its next step in its context: now, with a future that is
+   done; or by way of the loop, where `future` is NULL or somebody is in that context. */
 static int
 turn_step_task_lock_held(Turn *turn, PyObject *future)
 {
@@ -1662,8 +1793,12 @@ turn_step_task_lock_held(Turn *turn, PyObject *future)
     PyObject *context = turn->waker_context;
     PyMethodDef *wakeup = turn->wakeup;
     turn->waker = turn->waker_context = NULL;
+    if (waker == NULL) {
+        return 0;
+    }
     int rc = 0;
-    if (waker != NULL && future != NULL && (context == NULL || PyContext_Enter(context) == 0)) {
+    int now = future != NULL && (context == NULL || PyContext_Enter(context) == 0);
+    if (now) {
         PyObject *result = wakeup != NULL ? wakeup->ml_meth(waker, future) : PyObject_CallOneArg(waker, future);
         rc = result == NULL ? -1 : 0;
         Py_XDECREF(result);
@@ -1673,62 +1808,124 @@ turn_step_task_lock_held(Turn *turn, PyObject *future)
         }
         restore_first_error(exc, waker);
     }
-    else if (waker != NULL) {
-        PyErr_Clear();
+    else {
+        PyErr_Clear();          // PyContext_Enter()'s RuntimeError: somebody is in it
         PyObject *callback = wakeup != NULL ? PyCFunction_New(wakeup, waker) : Py_NewRef(waker);
         rc = callback == NULL ? -1 : call_soon(turn->group, callback, (PyObject *)turn, context);
         Py_XDECREF(callback);
     }
-    Py_XDECREF(waker);
+    Py_DECREF(waker);
     Py_XDECREF(context);
     return rc;
 }
 
-/* Let the Tasks of the turns that are on the wake list now take their next step, each in its own context.  Turns that
-   join the list meanwhile have a handle of their own coming. */
+/* Does the loop report slow callbacks?  -1 on error.  (uvloop's reports name no Task.) */
 static int
-wake_lock_held(TaskGroup *self)
+loop_times_callbacks(TaskGroup *self)
 {
-    ASSERT_LOCKED(self);
-    size_t count = 0;
-    for (Link *link = self->wake_list.next; link != &self->wake_list; link = link->next) {
-        count++;
+    return self->loop_is_asyncio ? attr_is_true(self->loop, self->state->str__debug) : 0;
+}
+
+static double
+loop_time(TaskGroup *self)
+{
+    PyObject *now = PyObject_CallMethodNoArgs(self->loop, self->state->str_time);
+    double value = now == NULL ? -1 : PyFloat_AsDouble(now);
+    Py_XDECREF(now);
+    if (value == -1) {
+        report_unraisable(self->loop);
     }
-    int rc = 0;
-    while (rc == 0 && count-- > 0 && !Link_is_empty(&self->wake_list)) {
-        Turn *turn = TURN_OF(self->wake_list.next);
-        Link_remove(&turn->link);   // the list's reference is ours now
-        PyObject *future = turn->state == TURN_GRANTED ? get_done_future(self) : NULL;
-        future = Py_NewRef(future == NULL ? (PyObject *)turn : future);
-        rc = turn_step_task_lock_held(turn, future);
-        Py_DECREF(future);
-        Py_DECREF(turn);
-    }
-    if (rc < 0 && !Link_is_empty(&self->wake_list)) {
-        // KeyboardInterrupt, say: the others are not lost.
+    return value;
+}
+
+/* The same now, with a future that is done, from a Callback, which can say how long that took if it is `timed`. */
+static int
+turn_step_task_now_lock_held(Turn *turn, PyObject *future, int timed)
+{
+    TaskGroup *self = turn->group;
+    Callback *callback = self->running;
+    self->running = NULL;
+    PyObject *task = turn->wakeup == NULL ? NULL : Py_XNewRef(turn->waker);
+    double began = timed ? loop_time(self) : 0;
+    int rc = turn_step_task_lock_held(turn, future);
+    if (timed && callback != NULL) {
         PyObject *exc = PyErr_GetRaisedException();
-        schedule_wake_lock_held(self);
-        restore_first_error(exc, (PyObject *)self);
+        double took = loop_time(self) - began;
+        if (callback->slowest == NULL || took > callback->took) {
+            Py_XSETREF(callback->slowest, Py_XNewRef(task));
+            callback->took = took;
+        }
+        PyErr_SetRaisedException(exc);
     }
+    Py_XDECREF(task);
+    self->running = callback;
     return rc;
 }
 
-static PyObject *
-TaskGroup_wake(PyObject *op, PyObject *Py_UNUSED(ignored))
+/* Let the Tasks of the turns that have been granted a slot until now take their first step, each in its own context and
+   in the order of the queue.  Those that are granted one meanwhile have a handle of their own coming. */
+static int
+start_granted_lock_held(TaskGroup *self)
 {
-    int rc;
-    Py_BEGIN_CRITICAL_SECTION(op);
-    GROUP(op)->wake_scheduled = 0;
-    rc = wake_lock_held(GROUP(op));
-    check_lock_held(GROUP(op));
-    Py_END_CRITICAL_SECTION();
-    if (rc < 0) {
-        return NULL;
+    ASSERT_LOCKED(self);
+    PyObject *first = NULL;
+    Py_ssize_t count = self->starting;
+    int timed = count == 0 ? 0 : loop_times_callbacks(self);
+    collect_error(self, &first, timed);
+    PyObject *future = count == 0 || self->loop == NULL ? NULL : get_done_future(self);
+    collect_error(self, &first, count > 0 && future == NULL ? -1 : 0);
+    self->starting_now = 1;
+    while (first == NULL && count-- > 0 && !Link_is_empty(&self->granted)) {
+        Turn *turn = TURN_OF(self->granted.next);
+        Py_INCREF(turn);
+        if (turn->waker != NULL) {
+            collect_error(self, &first, turn_step_task_now_lock_held(turn, future, timed));
+        }
+        else if (withdraw_if_cancelled_lock_held(self, turn)) {
+            fill_slots_lock_held(self);
+        }
+        else {
+            count = 0;          // its first step starts it, and then the others
+        }
+        Py_DECREF(turn);
     }
-    Py_RETURN_NONE;
+    self->starting_now = 0;
+    Py_XDECREF(future);
+    // Who is left, because an error ended the loop (KeyboardInterrupt, say), is not lost.
+    collect_error(self, &first, schedule_start_lock_held(self));
+    return raise_collected(first);
 }
 
-static PyMethodDef TaskGroup_wake_def = {"_wake", TaskGroup_wake, METH_NOARGS, NULL};
+/* Let the Tasks of the turns that have been cancelled until now hear of it. */
+static int
+step_cancelled_lock_held(TaskGroup *self)
+{
+    PyObject *first = NULL;
+    Py_ssize_t count = Link_length(&self->cancelled);
+    int timed = count == 0 ? 0 : loop_times_callbacks(self);
+    collect_error(self, &first, timed);
+    while (first == NULL && count-- > 0 && !Link_is_empty(&self->cancelled)) {
+        Turn *turn = TURN_OF(self->cancelled.next);
+        Link_remove(&turn->link);       // the list's reference is ours now
+        collect_error(self, &first, turn_step_task_now_lock_held(turn, (PyObject *)turn, timed));
+        Py_DECREF(turn);
+    }
+    return raise_collected(first);
+}
+
+/* The Callback `start`.  Of several handles only the last one starts somebody: whoever an earlier one was scheduled for
+   has gone, or no newcomer could have got a slot behind it. */
+static int
+start_lock_held(TaskGroup *self, PyObject *Py_UNUSED(ignored))
+{
+    PyObject *first = NULL;
+    self->handles -= self->handles > 0;
+    collect_error(self, &first, step_cancelled_lock_held(self));
+    if (self->handles == 0) {
+        collect_error(self, &first, start_granted_lock_held(self));     // and has the loop called again if need be
+    }
+    return raise_collected(first);
+}
 
 /* Have all that got a slot without queueing taken their first step?  The loop runs first steps in the order in which
    their tasks were made, so that it is enough to look at the newest. */
@@ -1760,32 +1957,29 @@ no_task_is_running(TaskGroup *self)
     return rc;
 }
 
-/* A done callback gives a slot back.  It runs one pass after its task ended, which is when the head of the queue is
-   due; so it is started right here, unless somebody before it has still to move. */
+/* A task's end gives a slot back.  The loop calls the Callback one iteration after that end, which is when the head of
+   the queue is due: it is started right here, unless somebody before it has yet to take a first step. */
 static int
 release_and_start_lock_held(TaskGroup *self)
 {
     ASSERT_LOCKED(self);
-    assert(self->slots > 0);
-    if (self->wake_scheduled || Link_is_empty(&self->queue) || self->starting > 0) {
-        return release_lock_held(self);
-    }
+    PyObject *first = NULL;
+    int now = self->running != NULL && !Link_is_empty(&self->queue) && self->starting == 0 && self->loop != NULL;
     // Asked while the slot is still taken: whoever answers may use the group.
-    int now = newest_has_started_lock_held(self);
-    if (now > 0 && self->loop != NULL) {
+    if (now) {
+        now = newest_has_started_lock_held(self);
+    }
+    if (now > 0) {
         now = no_task_is_running(self);
     }
-    if (now <= 0 || self->wake_scheduled) {
-        PyObject *exc = PyErr_GetRaisedException();
-        int rc = release_lock_held(self);
-        restore_first_error(exc, (PyObject *)self);
-        return now < 0 ? -1 : rc;
-    }
+    collect_error(self, &first, now);
+    assert(self->slots > 0);
     self->slots--;
-    self->wake_scheduled = 1;       // as if a handle were coming: it is us
+    int nobody_before = self->starting == 0;
     fill_slots_lock_held(self);
-    self->wake_scheduled = 0;
-    return wake_lock_held(self);
+    collect_error(self, &first, now > 0 && nobody_before ? start_granted_lock_held(self)
+                                                         : schedule_start_lock_held(self));
+    return raise_collected(first);
 }
 
 
@@ -1837,40 +2031,6 @@ call_abort(TaskGroup *self)
     return call_method((PyObject *)self, self->state->str__abort);
 }
 
-/* Of what has failed (rc < 0), take the error that is set: the first one is kept, others are reported. */
-static void
-collect_error(TaskGroup *self, PyObject **first, int rc)
-{
-    if (rc < 0 && *first == NULL) {
-        *first = PyErr_GetRaisedException();
-    }
-    else if (rc < 0) {
-        report_unraisable((PyObject *)self);
-    }
-}
-
-/* A task that is about to be cancelled is likely to end with that: its done callback is taken back, it is fresh again. */
-static int
-take_callback_lock_held(TaskGroup *self, PyObject *task)
-{
-    ASSERT_LOCKED(self);
-    if (!Py_IS_TYPE(task, (PyTypeObject *)self->state->CTask) || self->done == NULL) {
-        return 0;
-    }
-    PyObject *args[] = {task, Py_NewRef(self->done)};
-    lend_sections(task);
-    PyObject *count = PyObject_Vectorcall(self->state->task_remove_done_callback, args, 2, NULL);
-    Py_DECREF(args[1]);
-    // An error is of another callback, which was compared with ours after ours had been found.
-    int removed = count == NULL ? -1 : PyObject_IsTrue(count);
-    Py_XDECREF(count);
-    if (removed != 0 && TaskSet_tag(&self->tasks, task) >= 0) {
-        TaskSet_make_fresh(&self->tasks, task);
-        self->fresh++;
-    }
-    return removed < 0 ? -1 : 0;
-}
-
 /* Cancel the tasks that the group has not cancelled yet, once each.  A background task that somebody else has cancelled
    is left to its clean-up.  All are tried; the first error is raised. */
 static int
@@ -1880,9 +2040,6 @@ cancel_tasks_lock_held(TaskGroup *self)
     quattro_state *state = self->state;
     PyObject *first = NULL;
     size_t found;
-    int kind_to_sweep = self->aborting ? KIND_PLAIN : KIND_BACKGROUND;
-    int sweep = self->hooks_are_ours && self->loop_is_fast && self->tasks.used >= SWEEP_FROM
-                && !(self->aborting && self->stopping);
     do {
         size_t at = 0;
         found = 0;
@@ -1892,22 +2049,13 @@ cancel_tasks_lock_held(TaskGroup *self)
             found++;
             long cancelling = kind == KIND_BACKGROUND ? task_cancelling(state, task) : 0;
             collect_error(self, &first, cancelling < 0 ? -1 : 0);
-            if (sweep && kind == kind_to_sweep) {
-                collect_error(self, &first, take_callback_lock_held(self, task));
-            }
             if (cancelling <= 0) {      // it is asked only once, so it is cancelled if it doesn't say
                 collect_error(self, &first, cancel_task(state, task));
             }
             Py_DECREF(task);
         }
     } while (found > 0);
-    if (self->fresh > 0 && self->sweeps == 0 && schedule_sweep_lock_held(self, SWEEP_EARLY) < 0) {
-        collect_error(self, &first, -1);
-        self->sweep = SWEEP_WATCH;
-        collect_error(self, &first, sweep_lock_held(self, NULL));
-    }
-    PyErr_SetRaisedException(first);
-    return first == NULL ? 0 : -1;
+    return raise_collected(first);
 }
 
 /* Whatever is still queued (its Task has yet to take the step that the cancellation will be) runs no line. */
@@ -1918,9 +2066,8 @@ drain_queue_lock_held(TaskGroup *self)
     while (!Link_is_empty(&self->queue)) {
         Turn *turn = TURN_OF(self->queue.next);
         Py_INCREF(turn);
-        turn_leave_queue_lock_held(turn);
-        turn->state = TURN_CANCELLED;
-        if (turn->waker != NULL && turn_wake_lock_held(turn) < 0) {
+        turn_leave_lock_held(turn, TURN_CANCELLED);
+        if (tell_cancelled_lock_held(turn) < 0) {
             report_unraisable((PyObject *)self);
         }
         turn_close_coro(turn);
@@ -1953,168 +2100,170 @@ stop_background_lock_held(TaskGroup *self)
     return cancel_tasks_lock_held(self);
 }
 
-/* Has a task that is done ended with an error?  -1 if that can't be had. */
+/* How did a task end that is done?  1 and a new reference to its error in *exc; 0 for a result or a cancellation; -1 if it
+   can't be asked. */
 static int
-task_failed(quattro_state *state, PyObject *task)
+task_error(quattro_state *state, PyObject *task, PyObject **exc)
 {
     if (Py_IS_TYPE(task, (PyTypeObject *)state->CTask)) {
-        // None for a cancelled one, too.
-        PyObject *exc = Py_TYPE(state->task__exception)->tp_descr_get(state->task__exception, task, state->CTask);
-        Py_XDECREF(exc);
-        return exc == NULL ? -1 : exc != Py_None;
+        // None for a cancelled one, too; and exception(), which then says that the error was asked for, is slow.
+        *exc = Py_TYPE(state->task__exception)->tp_descr_get(state->task__exception, task, state->CTask);
+        if (*exc == Py_None) {
+            Py_CLEAR(*exc);
+            return 0;
+        }
+        if (*exc != NULL) {
+            Py_SETREF(*exc, PyObject_CallOneArg(state->task_exception, task));
+        }
     }
-    int cancelled = call_is_true(task, state->str_cancelled);
-    return cancelled < 0 ? -1 : !cancelled;
+    else {
+        *exc = NULL;
+        int cancelled = call_is_true(task, state->str_cancelled);
+        if (cancelled != 0) {
+            return cancelled < 0 ? -1 : 0;
+        }
+        *exc = PyObject_CallMethodNoArgs(task, state->str_exception);
+    }
+    if (*exc == Py_None) {
+        Py_CLEAR(*exc);
+        return 0;
+    }
+    return *exc == NULL ? -1 : 1;
 }
 
-/* Has a task of asyncio's own kind, which is done, ended without an error and uncancelled? */
+#ifdef Py_GIL_DISABLED
+/* Another thread may be about to change what would be walked here. */
 static int
-task_succeeded(quattro_state *state, PyObject *task)
+uvloop_is_idle(quattro_state *Py_UNUSED(state), PyObject *Py_UNUSED(loop))
 {
-    PyObject *cancelled = PyObject_CallOneArg(state->task_cancelled, task);
-    int rc = cancelled == Py_False ? task_failed(state, task) == 0 : 0;
-    Py_XDECREF(cancelled);
-    PyErr_Clear();
+    return 0;
+}
+#else
+typedef struct {
+    PyTypeObject *type;
+    PyObject *last;
+    int count;
+} Found;
+
+static int
+find_instances(PyObject *op, void *arg)
+{
+    Found *found = (Found *)arg;
+    if (Py_IS_TYPE(op, found->type)) {
+        found->last = op;
+        found->count++;
+    }
+    return 0;
+}
+
+/* Is nothing ready to be called?  uvloop has no attribute that tells, but it shows the collector what it holds, as
+   gc.get_referents() does: one deque, of the handles that are ready.  If that ever changes, the answer is no. */
+static int
+uvloop_is_idle(quattro_state *state, PyObject *loop)
+{
+    Found deques = {(PyTypeObject *)state->deque, NULL, 0};
+    Py_TYPE(loop)->tp_traverse(loop, find_instances, &deques);
+    return deques.count == 1 && PyObject_Size(deques.last) == 0;
+}
+#endif
+
+/* The same of asyncio's own loops, where call_soon() keeps what is ready in _ready.  (qasync's has a _ready that is always
+   empty, and a call_soon() of its own.)  -1 on error. */
+static int
+asyncio_is_idle(quattro_state *state, PyObject *loop)
+{
+    PyObject *call_soon, *ready;
+    int rc = PyObject_GetOptionalAttr(loop, state->str_call_soon, &call_soon);
+    if (rc <= 0) {
+        return rc;
+    }
+    PyObject *function = PyMethod_Check(call_soon) ? PyMethod_GET_FUNCTION(call_soon) : NULL;
+    int is_own = function != NULL && PyFunction_Check(function)
+                 && PyFunction_GET_GLOBALS(function) == PyFunction_GET_GLOBALS(state->stock_create_task);
+    Py_DECREF(call_soon);
+    if (!is_own || (rc = PyObject_GetOptionalAttr(loop, state->str__ready, &ready)) <= 0) {
+        return is_own ? rc : 0;
+    }
+    rc = Py_IS_TYPE(ready, (PyTypeObject *)state->deque) && PyObject_Size(ready) == 0;
+    Py_DECREF(ready);
     return rc;
 }
 
-/* What one of uvloop's own functions says of its loop.  It reads a field, which is what counts for uvloop: a method that
-   somebody has put in its place is asked neither here nor there. */
-static PyObject *
-ask_uvloop(PyObject *uvloop, int which, PyObject *loop)
-{
-    PyObject *reader = PyTuple_GET_ITEM(uvloop, which);
-    return PyObject_CallOneArg(reader, loop);
-}
-
-/* The last task's done callback: may the parent step right here, one pass of the loop earlier than by way of the loop?
-   What it must not overtake is that task's other done callbacks.  On asyncio's loops, where call_soon() keeps what is
-   ready in _ready, it overtakes nothing: only if that is empty would it be the next to run in any case.  (qasync's has
-   a _ready that is always empty, and a call_soon() of its own.)  uvloop doesn't show what is ready; but whatever is
-   going to be called with the task holds a reference to it, so there are no such callbacks if nobody does but the group
-   and the handle that called us.  -1 on error. */
+/* May the parent take its step right here, one iteration of the loop earlier than by way of the loop?  Only if it would
+   be the next to run in any case: in the last task's Callback, with nothing else ready.  -1 on error. */
 static int
-parent_may_step(TaskGroup *self, PyObject *task)
+parent_may_step(TaskGroup *self)
 {
-    if (!self->hooks_are_ours) {
+    if (self->running == NULL) {
         return 0;
     }
-    quattro_state *state = self->state;
-    int rc, debug;
-    if (self->loop_is_asyncio) {
-        PyObject *ready, *call_soon;
-        rc = PyObject_GetOptionalAttr(self->loop, state->str_call_soon, &call_soon);
-        if (rc > 0) {
-            PyObject *function = PyMethod_Check(call_soon) ? PyMethod_GET_FUNCTION(call_soon) : NULL;
-            rc = function != NULL && PyFunction_Check(function)
-                 && PyFunction_GET_GLOBALS(function) == PyFunction_GET_GLOBALS(state->stock_create_task);
-            Py_DECREF(call_soon);
-        }
-        if (rc > 0) {
-            rc = PyObject_GetOptionalAttr(self->loop, state->str__ready, &ready);
-        }
-        if (rc > 0) {
-            rc = Py_IS_TYPE(ready, (PyTypeObject *)state->deque) && PyObject_Size(ready) == 0;
-            Py_DECREF(ready);
-        }
-        debug = rc > 0 ? attr_is_true(self->loop, state->str__debug) : 0;
-    }
-    else {
-        PyObject *uvloop = Py_XNewRef(self->uvloop), *value = NULL;
-        rc = uvloop != NULL && !self->tasks_shared && ONLY_REFERENCES(task, 2);
-        if (rc > 0) {
-            value = ask_uvloop(uvloop, UVLOOP_GET_DEBUG, self->loop);
-            rc = value == NULL ? -1 : 1;
-        }
-        debug = value != NULL && value != Py_False;
-        Py_XDECREF(value);
-        Py_XDECREF(uvloop);
-    }
-    // Debug mode times each callback under its own name.
-    return rc <= 0 || debug != 0 ? (rc < 0 || debug < 0 ? -1 : 0) : no_task_is_running(self);
+    int idle = self->loop_is_asyncio ? asyncio_is_idle(self->state, self->loop)
+               : self->uvloop != NULL ? uvloop_is_idle(self->state, self->loop) : 0;
+    return idle <= 0 ? idle : no_task_is_running(self);
 }
 
-/* Have the parent, which waits on this turn, take its next step: as if `waiter` were a future, or right now if this is
-   the done callback of the last task. */
+/* The last task has ended: have the parent, which waits on this turn, take its next step, now or by way of the loop. */
 static int
-wake_parent_lock_held(TaskGroup *self, Turn *waiter, PyObject *last)
+wake_parent_lock_held(TaskGroup *self, Turn *waiter)
 {
     ASSERT_LOCKED(self);
     if (waiter->waker == NULL || self->loop == NULL) {
-        return 0;               // add_done_callback() comes here again
+        return 0;               // add_done_callback() will see that it need not wait
     }
-    Py_INCREF(waiter);
-    int now = last == NULL ? 0 : self->parent_is_next ? 1 : parent_may_step(self, last);
-    if (now < 0) {
-        PyErr_Clear();          // the loop will be asked again
+    PyObject *first = NULL;
+    int timed = 0;
+    int now = parent_may_step(self);
+    if (now > 0) {
+        timed = loop_times_callbacks(self);
     }
-    // A Task asks a task of asyncio's own kind for its result much quicker than the turn.
-    PyObject *future = (PyObject *)waiter;
-    if (now > 0 && Py_IS_TYPE(last, (PyTypeObject *)self->state->CTask) && task_succeeded(self->state, last)) {
-        future = last;
-    }
-    int rc = turn_step_task_lock_held(waiter, now > 0 && waiter->waker_context != NULL ? future : NULL);
-    Py_DECREF(waiter);
-    return rc;
+    collect_error(self, &first, now < 0 || timed < 0 ? -1 : 0);
+    collect_error(self, &first, now > 0 && first == NULL && waiter->waker_context != NULL
+                                ? turn_step_task_now_lock_held(waiter, (PyObject *)waiter, timed)
+                                : turn_step_task_lock_held(waiter, NULL));
+    return raise_collected(first);
 }
-
-/* Every step of what a task's end brings is taken, whichever fails; the first error is raised. */
-#define STEP(call) \
-    do { \
-        PyObject *exc_ = rc < 0 ? PyErr_GetRaisedException() : NULL; \
-        if ((call) < 0) { \
-            rc = -1; \
-        } \
-        restore_first_error(exc_, task); \
-    } while (0)
 
 /* What a task's error does to the group (asyncio's _on_task_done from `self._errors.append(exc)` on). */
 static int
 take_error_lock_held(TaskGroup *self, PyObject *task, PyObject *exc)
 {
     quattro_state *state = self->state;
-    int rc = 0;
+    PyObject *first = NULL;
     PyObject *parent = Py_XNewRef(self->parent);
+    int parent_done = 1;
     if (parent != NULL) {
-        STEP(append_error(self, exc));
+        collect_error(task, &first, append_error(self, exc));
         if (is_base_error(exc) && self->base_error == NULL) {
             self->base_error = Py_NewRef(exc);
         }
-    }
-    int parent_done = 1;
-    if (parent != NULL) {
-        STEP(parent_done = call_is_true(parent, state->str_done));
+        parent_done = call_is_true(parent, state->str_done);
+        collect_error(task, &first, parent_done);
     }
     if (parent_done > 0) {
-        STEP(report_to_loop(self, PyUnicode_FromFormat(
-            "Task %R has errored out but its parent task %R is already completed",
-            task, parent == NULL ? Py_None : parent), exc, task));
+        PyObject *message = PyUnicode_FromFormat("Task %R has errored out but its parent task %R is already completed",
+                                                 task, parent == NULL ? Py_None : parent);
+        collect_error(task, &first, report_to_loop(self, message, exc, task));
     }
     else if (parent_done == 0 && !self->aborting && !self->parent_cancel_requested) {
         // The parent is cancelled to get it out of the body, and uncancelled in __aexit__().
-        STEP(call_abort(self));
+        collect_error(task, &first, call_abort(self));
         self->parent_cancel_requested = 1;
-        STEP(cancel_task(state, parent));
+        collect_error(task, &first, cancel_task(state, parent));
     }
     Py_XDECREF(parent);
-    return rc;
+    return raise_collected(first);
 }
 
 /* Ask a task that is done how it ended. */
 static int
 take_outcome_lock_held(TaskGroup *self, PyObject *task)
 {
-    quattro_state *state = self->state;
-    int rc = task_failed(state, task);
-    if (rc <= 0) {
-        return rc;
+    PyObject *exc;
+    int rc = task_error(self->state, task, &exc);
+    if (rc > 0) {
+        rc = take_error_lock_held(self, task, exc);
+        Py_DECREF(exc);
     }
-    PyObject *exc = call_task(state, task, state->str_exception, state->task_exception);
-    if (exc == NULL) {
-        return -1;
-    }
-    rc = exc == Py_None ? 0 : take_error_lock_held(self, task, exc);
-    Py_DECREF(exc);
     return rc;
 }
 
@@ -2132,12 +2281,20 @@ discard_awaited_by(TaskGroup *self, PyObject *task)
     return result == NULL ? -1 : 0;
 }
 
-/* While background tasks are being stopped, all that are fresh are such. */
+/* Turns whose Tasks have been announced to have ended, but have not: their coroutines will not run. */
 static void
-fresh_leaves(TaskGroup *self)
+drop_turns_lock_held(TaskGroup *self)
 {
-    self->fresh--;
-    self->background -= self->stopping;
+    Link *heads[] = {&self->queue, &self->granted, &self->cancelled};
+    for (int i = 0; i < 3; i++) {
+        while (!Link_is_empty(heads[i])) {
+            Turn *turn = TURN_OF(heads[i]->next);
+            Py_INCREF(turn);
+            turn_leave_lock_held(turn, TURN_ENDED);
+            turn_close_coro(turn);
+            Py_DECREF(turn);
+        }
+    }
 }
 
 /* A finished group without tasks needs no callbacks, which are cycles. */
@@ -2145,52 +2302,51 @@ static void
 drop_callbacks_lock_held(TaskGroup *self)
 {
     if (self->finished && self->tasks.used == 0) {
+        drop_turns_lock_held(self);
         Py_CLEAR(self->done);
-        Py_CLEAR(self->wake);
-        Py_CLEAR(self->sweeper);
+        Py_CLEAR(self->start);
         TaskSet_clear(&self->tasks);
     }
 }
 
-/* `error` is what the task is about to fail with, NULL for a task that is done. */
+/* What a task's end brings: the group's _on_task_done().  `error` is what the task is about to fail with, NULL for a task
+   that is done. */
 static int
 task_ended_lock_held(TaskGroup *self, PyObject *task, PyObject *error)
 {
     ASSERT_LOCKED(self);
-    int rc = 0;
+    PyObject *first = NULL;
     int tag = TaskSet_take(&self->tasks, task);
     int kind = tag < 0 ? KIND_PLAIN : tag & KIND_MASK;
     if (kind == KIND_BACKGROUND) {
         self->background--;
     }
-    else if (kind == KIND_FRESH) {
-        fresh_leaves(self);
-    }
-    STEP(discard_awaited_by(self, task));
+    collect_error(task, &first, discard_awaited_by(self, task));
     Turn *waiter = NULL;
     if (self->tasks.used == 0 && self->waiter != NULL && self->waiter->state == TURN_QUEUED) {
         waiter = (Turn *)Py_NewRef(self->waiter);
         waiter->state = TURN_RUNNING;
     }
-    STEP(error == NULL ? take_outcome_lock_held(self, task) : take_error_lock_held(self, task, error));
+    collect_error(task, &first, error == NULL ? take_outcome_lock_held(self, task)
+                                              : take_error_lock_held(self, task, error));
     if (kind == KIND_SLOT) {
-        STEP(release_and_start_lock_held(self));
+        collect_error(task, &first, release_and_start_lock_held(self));
     }
-    STEP(stop_background_lock_held(self));
+    collect_error(task, &first, stop_background_lock_held(self));
     if (waiter != NULL) {
-        STEP(wake_parent_lock_held(self, waiter, error == NULL ? task : NULL));
+        collect_error(task, &first, wake_parent_lock_held(self, waiter));
         Py_DECREF(waiter);
     }
     drop_callbacks_lock_held(self);
     if (tag >= 0) {
         Py_DECREF(task);        // the set's
     }
-    return rc;
+    return raise_collected(first);
 }
 
-/* What every task's end brings: the group's _on_task_done(). */
+/* The Callback `done`. */
 static int
-task_done_lock_held(TaskGroup *self, PyObject *task)
+end_of_task_lock_held(TaskGroup *self, PyObject *task)
 {
     return task_ended_lock_held(self, task, NULL);
 }
@@ -2203,174 +2359,27 @@ forget_lock_held(TaskGroup *self, PyObject *task)
     int tag = TaskSet_take(&self->tasks, task);
     int rc = 0;
     if (tag >= 0) {             // another thread may have announced its end
-        if ((tag & KIND_MASK) == KIND_FRESH) {
-            fresh_leaves(self);
-        }
         rc = discard_awaited_by(self, task);
         Py_DECREF(task);        // the set's
     }
     return rc;
 }
 
-/* A fresh task gets its done callback, and is one like others from now on. */
+/* A quiet task ends within this step: have the loop call us where it would call the task's first done callback, before
+   those that others have given it.  If that can't be had, the error that says so is what the task fails with, and its
+   end is seen now. */
 static int
-watch_fresh_lock_held(TaskGroup *self, PyObject *task)
-{
-    ASSERT_LOCKED(self);
-    int tag = TaskSet_tag(&self->tasks, task);
-    int rc = 0;
-    if (tag >= 0 && (tag & KIND_MASK) == KIND_FRESH) {      // another thread may have announced its end
-        self->fresh--;
-        TaskSet_set_tag(&self->tasks, task, (self->stopping ? KIND_BACKGROUND : KIND_PLAIN) | (tag & MARK));
-        rc = add_done_callback(self, task, self->done, self->context);
-    }
-    if (rc < 0) {
-        // As if it had failed with that, for nobody would see its end.
-        PyObject *exc = PyErr_GetRaisedException();
-        collect_error(self, &exc, cancel_task(self->state, task));
-        rc = task_ended_lock_held(self, task, exc);
-        Py_DECREF(exc);
-    }
-    return rc;
-}
-
-/* Has a fresh task ended within its first step, so that nothing is left to do but to forget it?  If it failed, its done
-   callback is going to abort the group. */
-static int
-fresh_has_ended(TaskGroup *self, PyObject *task, int *failed)
-{
-    PyObject *done = PyObject_CallOneArg(self->state->task_done, task);
-    Py_XDECREF(done);
-    *failed = done == Py_True && task_failed(self->state, task) != 0;
-    PyErr_Clear();
-    return done == Py_True && !*failed;
-}
-
-/* The sweep found a task that has not ended, or has failed: it gets its done callback, and maybe a cancellation. */
-static int
-sweep_on_lock_held(TaskGroup *self, PyObject *task, int cancel)
-{
-    ASSERT_LOCKED(self);
-    if (watch_fresh_lock_held(self, task) < 0) {
-        return -1;
-    }
-    int tag = cancel ? TaskSet_tag(&self->tasks, task) : -1;
-    if (tag < 0 || (tag & MARK)) {
-        return 0;
-    }
-    TaskSet_set_tag(&self->tasks, task, tag | MARK);
-    return cancel_task(self->state, task);
-}
-
-/* The sweep found that the last task has ended, and so does the group: now (0, or -1 on error), or one pass later (1). */
-static int
-sweep_last_lock_held(TaskGroup *self, PyObject *task)
-{
-    ASSERT_LOCKED(self);
-    PyObject *first = NULL;
-    if (self->sweep == SWEEP_EARLY && !(self->parent_is_next = parent_may_step(self, task) > 0)) {
-        // What is ready may count on the group.
-        PyErr_Clear();
-        int rc = schedule_sweep_lock_held(self, SWEEP_LATE);
-        if (rc == 0 && self->sweeps > 1) {      // and it has not been called at once
-            return 1;
-        }
-        collect_error(self, &first, rc);
-    }
-    collect_error(self, &first, task_ended_lock_held(self, task, NULL));
-    self->parent_is_next = 0;
-    PyErr_SetRaisedException(first);
-    return first == NULL ? 0 : -1;
-}
-
-/* Look after the fresh tasks.  One that failed is acted on by its done callback, one pass later, before those that were
-   made after it take their second step, and after those that were made before it have: so the former are cancelled now.
-   `creator` is NULL, or the task that is making another within its first step: those after it have not been started.
-   All are looked at; the first error is raised. */
-static int
-sweep_lock_held(TaskGroup *self, PyObject *creator)
-{
-    ASSERT_LOCKED(self);
-    PyObject *first = NULL, *task;
-    int started = creator == NULL || TaskSet_tag(&self->tasks, creator) == KIND_FRESH;
-    int abort = 0, later = 0;
-    while (!later && (task = TaskSet_oldest_fresh(&self->tasks)) != NULL) {
-        int rc = 0, failed = 0;
-        // The parent does not wait for background tasks before it stops them.
-        int last = self->tasks.used - (self->stopping ? 0 : self->background) == 1;
-        if (self->sweep == SWEEP_WATCH || !fresh_has_ended(self, task, &failed) || (creator != NULL && last)) {
-            self->tasks_wait |= !failed;
-            abort |= failed;
-            started = started && task != creator;
-            rc = sweep_on_lock_held(self, task, abort && !failed && started);
-        }
-        else {
-            self->tasks_shared |= !ONLY_REFERENCES(task, 2);    // the set's and ours
-            rc = last ? sweep_last_lock_held(self, task) : forget_lock_held(self, task);
-            later = rc > 0;
-        }
-        collect_error(self, &first, rc);
-        Py_DECREF(task);
-    }
-    if (self->fresh == 0) {
-        self->tasks_shared = 0;
-    }
-    PyErr_SetRaisedException(first);
-    return first == NULL ? 0 : -1;
-}
-
-static PyObject *
-TaskGroup_sweep(PyObject *op, PyObject *Py_UNUSED(ignored))
-{
-    TaskGroup *self = GROUP(op);
-    int rc = 0;
-    Py_BEGIN_CRITICAL_SECTION(op);
-    if (self->sweeps <= 1) {    // less if somebody else has called this, too
-        rc = sweep_lock_held(self, NULL);
-    }
-    if (self->sweeps > 0) {
-        self->sweeps--;
-    }
-    check_lock_held(self);
-    Py_END_CRITICAL_SECTION();
-    if (rc < 0) {
-        return NULL;
-    }
-    Py_RETURN_NONE;
-}
-
-static PyMethodDef TaskGroup_sweep_def = {"_sweep", TaskGroup_sweep, METH_NOARGS, NULL};
-
-/* Have TaskGroup_sweep called by the loop, after all that is ready now. */
-static int
-schedule_sweep_lock_held(TaskGroup *self, Sweep what)
-{
-    ASSERT_LOCKED(self);
-    if (self->sweeper == NULL) {
-        PyObject *sweeper = PyCFunction_New(&TaskGroup_sweep_def, (PyObject *)self);
-        if (sweeper == NULL) {
-            return -1;
-        }
-        Py_XSETREF(self->sweeper, sweeper);
-    }
-    self->sweeps++;
-    self->sweep = what;
-    // A group whose exit was broken off has no context any more.
-    if (call_soon(self, self->sweeper, NULL, self->context) < 0) {
-        self->sweeps--;
-        return -1;
-    }
-    return 0;
-}
-
-/* Have a quiet task, which is about to end, seen by a done callback.  If that can't be had, the error that says so is what
-   the task fails with, and its end is seen now. */
-static int
-watch_lock_held(TaskGroup *self, const void *key, int kind)
+see_end_lock_held(TaskGroup *self, const void *key)
 {
     ASSERT_LOCKED(self);
     PyObject *task = Py_NewRef((PyObject *)key);
-    int rc = add_done_callback(self, task, self->done, callback_context(self, kind));
+    int rc = -1;
+    if (self->done == NULL || self->loop == NULL) {
+        PyErr_Format(PyExc_RuntimeError, "TaskGroup %R is finished", self);
+    }
+    else {
+        rc = call_soon(self, self->done, task, NULL);
+    }
     if (rc < 0) {
         PyObject *exc = PyErr_GetRaisedException();
         if (task_ended_lock_held(self, task, exc) < 0) {
@@ -2392,7 +2401,7 @@ leave_lock_held(TaskGroup *self, const void *key)
     }
     if (self->tasks.used - self->background == 1) {
         // The parent waits for this one: its own done callbacks come before ours, and so before the parent.
-        return watch_lock_held(self, key, KIND_PLAIN);
+        return see_end_lock_held(self, key);
     }
     return forget_lock_held(self, (PyObject *)key);
 }
@@ -2412,8 +2421,7 @@ typedef enum {
     LOOP_UNKNOWN,               // nothing: somebody's hook
     LOOP_STOCK,                 // asyncio's or uvloop's own, unpatched; but with a task factory, or another Task class
     LOOP_STOCK_EAGER,           // the factory is asyncio.eager_task_factory
-    LOOP_STOCK_DEBUG,           // no factory, but debug mode
-    LOOP_FAST,                  // it would do nothing but asyncio.Task(coro, loop=loop, ...)
+    LOOP_DIRECT,                // it would do nothing but asyncio.Task(coro, loop=loop, ...)
 } LoopKind;
 
 /* uvloop.loop.Loop cannot be patched: the functions that are found there under their names are uvloop's own.  The tuple
@@ -2432,7 +2440,7 @@ find_uvloop(quattro_state *state, PyObject *loop)
             return NULL;
         }
     }
-    PyObject *names[] = {state->str_create_task, state->str_get_task_factory, state->str_get_debug};
+    PyObject *names[] = {state->str_create_task, state->str_get_task_factory};
     PyObject *dict = PyType_GetDict(type);
     own = dict == NULL ? NULL : PyTuple_New(UVLOOP_SIZE);
     int rc = own != NULL;
@@ -2471,71 +2479,62 @@ is_uvloop_function(TaskGroup *self, PyObject *function)
     return function == PyTuple_GET_ITEM(self->uvloop, UVLOOP_CREATE_TASK);
 }
 
+/* Is this asyncio's own create_task(), which nobody has patched since our import?  (Not looked at: __kwdefaults__, and who
+   watches its code by sys.monitoring.) */
+static int
+is_stock_function(quattro_state *state, PyObject *function)
+{
+    if (function != state->stock_create_task) {
+        return 0;
+    }
+    PyFunctionObject *stock = (PyFunctionObject *)function;
+    return stock->func_code == state->stock_code
+           && (stock->func_dict == NULL || PyDict_GET_SIZE(stock->func_dict) == 0);
+}
+
+/* The loop's task factory, None or a new reference; NULL without an error if its create_task(), here `create_task`, is
+   not asyncio's or uvloop's own.  What those would read is read as they read it.  (Not from the loop's __dict__: an
+   instance whose dictionary has been asked for is slower to read for the interpreter ever after.) */
+static PyObject *
+stock_task_factory(TaskGroup *self, PyObject *create_task)
+{
+    quattro_state *state = self->state;
+    self->loop_is_asyncio = 0;
+    if (!PyMethod_Check(create_task) || PyMethod_GET_SELF(create_task) != self->loop) {
+        return NULL;
+    }
+    PyObject *function = PyMethod_GET_FUNCTION(create_task);
+    PyObject *factory = NULL;
+    if (is_stock_function(state, function)) {
+        self->loop_is_asyncio = 1;
+        (void)PyObject_GetOptionalAttr(self->loop, state->str__task_factory, &factory);
+    }
+    else if (is_uvloop_function(self, function) > 0) {
+        PyObject *uvloop = Py_NewRef(self->uvloop);
+        factory = PyObject_CallOneArg(PyTuple_GET_ITEM(uvloop, UVLOOP_GET_TASK_FACTORY), self->loop);
+        Py_DECREF(uvloop);
+    }
+    return factory;
+}
+
 /* The one place that decides whether a hook could be skipped; a LoopKind, or -1.  Asked for every task, because tools
-   patch the class or the instance at any time.  `create_task` is the attribute of the loop, and what the stock function
-   would read is read as it reads it.  (Not from the loop's __dict__: an instance whose dictionary has been asked for is
-   slower to read for the interpreter ever after, 900 instructions a task on 3.14.) */
+   patch the class or the instance at any time. */
 static int
 loop_kind(TaskGroup *self, PyObject *create_task)
 {
-    // Asked already, for the first task of this step of the loop or of this queue.
-    int no_debug = self->loop_is_fast && (self->sweeps > 0 || self->queued > 0);
     quattro_state *state = self->state;
-    PyObject *loop = self->loop;
-    self->loop_is_asyncio = self->loop_is_fast = 0;
-    if (!PyMethod_Check(create_task) || PyMethod_GET_SELF(create_task) != loop) {
-        return LOOP_UNKNOWN;
+    PyObject *factory = stock_task_factory(self, create_task);
+    if (factory == NULL) {
+        return PyErr_Occurred() ? -1 : LOOP_UNKNOWN;
     }
-    PyObject *function = PyMethod_GET_FUNCTION(create_task);
-    int is_asyncio = self->loop_is_asyncio = function == state->stock_create_task;
-    PyObject *factory = NULL, *debug = NULL;
-    int kind = -1, rc;
-    if (is_asyncio) {
-        PyFunctionObject *stock = (PyFunctionObject *)function;
-        if (stock->func_code != state->stock_code
-            || (stock->func_dict != NULL && PyDict_GET_SIZE(stock->func_dict) > 0))
-        {
-            return LOOP_UNKNOWN;
-        }
-        rc = PyObject_GetOptionalAttr(loop, state->str__task_factory, &factory);
-        if (rc >= 0 && !no_debug) {
-            rc = PyObject_GetOptionalAttr(loop, state->str__debug, &debug);
-        }
+    int is_none = factory == Py_None;
+    int is_eager = self->loop_is_asyncio && factory == state->eager_task_factory;
+    Py_DECREF(factory);
+    if (!is_none) {
+        return is_eager ? LOOP_STOCK_EAGER : LOOP_STOCK;
     }
-    else {
-        rc = is_uvloop_function(self, function);
-        if (rc == 0) {
-            return LOOP_UNKNOWN;
-        }
-        if (rc > 0) {
-            PyObject *uvloop = Py_NewRef(self->uvloop);
-            factory = ask_uvloop(uvloop, UVLOOP_GET_TASK_FACTORY, loop);
-            debug = factory == NULL || no_debug ? NULL : ask_uvloop(uvloop, UVLOOP_GET_DEBUG, loop);
-            rc = factory == NULL || (debug == NULL && !no_debug) ? -1 : 1;
-            Py_DECREF(uvloop);
-        }
-    }
-    int c_task = rc < 0 ? -1 : dict_item_is(state->tasks_dict, state->str_Task, state->CTask);
-    if (c_task < 0) {
-        goto done;
-    }
-    if (factory == NULL || (debug == NULL && !no_debug)) {
-        kind = LOOP_UNKNOWN;
-    }
-    else if (factory != Py_None) {
-        kind = is_asyncio && factory == state->eager_task_factory ? LOOP_STOCK_EAGER : LOOP_STOCK;
-    }
-    else if (!c_task) {
-        kind = LOOP_STOCK;
-    }
-    else {
-        kind = no_debug || debug == Py_False ? LOOP_FAST : LOOP_STOCK_DEBUG;
-    }
-done:
-    self->loop_is_fast = kind == LOOP_FAST;
-    Py_XDECREF(factory);
-    Py_XDECREF(debug);
-    return kind;
+    int c_task = dict_item_is(state->tasks_dict, state->str_Task, state->CTask);
+    return c_task < 0 ? -1 : c_task ? LOOP_DIRECT : LOOP_STOCK;
 }
 
 /* Is this keyword among the caller's? */
@@ -2562,6 +2561,19 @@ call_is_plain(quattro_state *state, const Call *call)
     Py_ssize_t known = call_has(call, state->str_name) + call_has(call, state->str_context)
                        + (TASK_TAKES_EAGER_START && call_has(call, state->str_eager_start));
     return known == PyTuple_GET_SIZE(call->kwnames);
+}
+
+/* A loop that is closed has refused the first step of a new task.  asyncio's create_task() asks that before there is a
+   task, so nobody may hear that this one "was destroyed but it is pending". */
+static void
+forget_refused_task(TaskGroup *self, PyObject *task)
+{
+    PyObject *exc = PyErr_GetRaisedException();
+    int closed = call_is_true(self->loop, self->state->str_is_closed);
+    if (closed < 0 || (closed && PyObject_SetAttr(task, self->state->str__log_destroy_pending, Py_False) < 0)) {
+        report_unraisable(self->loop);
+    }
+    PyErr_SetRaisedException(exc);
 }
 
 /* asyncio.Task(coro, loop=loop, **keywords), eagerly if `eager`. */
@@ -2594,26 +2606,13 @@ make_task_directly(TaskGroup *self, const Call *call, int eager)
         }
     }
     PyTypeObject *type = (PyTypeObject *)state->CTask;
-    // The tuple is used again as long as nobody else has it.
-    PyObject *args = self->args;
-    self->args = NULL;
-    if (args != NULL && ONLY_REFERENCES(args, 1)) {
-        Py_DECREF(PyTuple_GET_ITEM(args, 0));       // None
-        PyTuple_SET_ITEM(args, 0, Py_NewRef(call->coro));
-    }
-    else {
-        Py_XSETREF(args, PyTuple_Pack(1, call->coro));
-    }
+    PyObject *args = PyTuple_Pack(1, call->coro);
     PyObject *task = NULL;
     if (args != NULL && kwargs != NULL) {
         task = type->tp_new(type, args, kwargs);
         if (task != NULL && type->tp_init(task, args, kwargs) < 0) {
+            forget_refused_task(self, task);
             Py_CLEAR(task);
-        }
-        if (self->args == NULL && !self->finished && ONLY_REFERENCES(args, 1)) {
-            PyTuple_SET_ITEM(args, 0, Py_NewRef(Py_None));
-            Py_DECREF(call->coro);
-            self->args = Py_NewRef(args);
         }
     }
     Py_XDECREF(args);
@@ -2649,37 +2648,36 @@ call_with_keywords(PyObject *callable, PyObject *first, const Call *call)
     return result;
 }
 
-/* A task as loop.create_task() makes it, for which *kind says how; `park` asks for a start within the call where that
-   can't be seen. */
+/* A task as loop.create_task() makes it; *direct says whether by asyncio.Task().  `park` is NULL, or the turn that the task
+   may start to wait for within the call, where that can't be seen. */
 static PyObject *
-make_task(TaskGroup *self, const Call *call, int park, LoopKind *kind)
+make_task(TaskGroup *self, const Call *call, Turn *park, int *direct)
 {
     quattro_state *state = self->state;
-    *kind = LOOP_UNKNOWN;
+    *direct = 0;
     PyObject *create_task = PyObject_GetAttr(self->loop, state->str_create_task);
-    int rc = create_task == NULL ? -1 : loop_kind(self, create_task);
-    if (rc < 0) {
+    int kind = create_task == NULL ? -1 : loop_kind(self, create_task);
+    if (kind < 0) {
         Py_XDECREF(create_task);
         return NULL;
     }
-    *kind = (LoopKind)rc;
     int plain = call_is_plain(state, call);
-    if (*kind == LOOP_FAST && plain) {
+    if (kind == LOOP_DIRECT && plain) {
         Py_DECREF(create_task);
-        return make_task_directly(self, call, park);
+        *direct = 1;
+        if (park != NULL) {
+            park->yields = park->state == TURN_CALL;
+        }
+        return make_task_directly(self, call, park != NULL);
     }
     PyObject *task;
     int has_eager_start = call_has(call, state->str_eager_start);
-    if (!TASK_TAKES_EAGER_START && *kind >= LOOP_STOCK_DEBUG && has_eager_start) {
+    if (!TASK_TAKES_EAGER_START && kind == LOOP_DIRECT && has_eager_start) {
         // uvloop would ignore it.
         PyErr_SetString(PyExc_TypeError, "eager_start needs CPython 3.12 or newer");
         task = NULL;
     }
-    else if (!LOOP_PASSES_KEYWORDS && *kind == LOOP_STOCK_DEBUG && plain && has_eager_start) {
-        // The loop refuses a keyword that the task has.
-        task = make_task_directly(self, call, 0);
-    }
-    else if (!LOOP_PASSES_KEYWORDS && *kind == LOOP_STOCK_EAGER && plain && !has_eager_start) {
+    else if (!LOOP_PASSES_KEYWORDS && kind == LOOP_STOCK_EAGER && plain && !has_eager_start) {
         // The loop would set the name when the task has already run.
         task = call_with_keywords(state->eager_task_factory, self->loop, call);
     }
@@ -2694,170 +2692,137 @@ make_task(TaskGroup *self, const Call *call, int park, LoopKind *kind)
     return task;
 }
 
-/* task.add_done_callback(callback, context=context); a context of its own where that is NULL. */
+/* task.add_done_callback(callback), which runs in a copy of the context of now, as in asyncio. */
 static int
-add_done_callback(TaskGroup *self, PyObject *task, PyObject *callback, PyObject *context)
+add_done_callback(TaskGroup *self, PyObject *task, PyObject *callback)
 {
     quattro_state *state = self->state;
-    if (callback == NULL) {
-        // The group has finished under a call that creates a task, or of that task's last step.
-        PyErr_Format(PyExc_RuntimeError, "TaskGroup %R is finished", self);
-        return -1;
-    }
-    PyObject *args[] = {task, Py_NewRef(callback), Py_XNewRef(context)};
+    PyObject *args[] = {task, Py_NewRef(callback)};
     lend_sections(task);
-    PyObject *kwnames = context == NULL ? NULL : state->context_kwname;
     PyObject *result;
     if (Py_IS_TYPE(task, (PyTypeObject *)state->CTask)) {
-        result = PyObject_Vectorcall(state->task_add_done_callback, args, 2, kwnames);
+        result = PyObject_Vectorcall(state->task_add_done_callback, args, 2, NULL);
     }
     else {
-        result = PyObject_VectorcallMethod(state->str_add_done_callback, args, 2, kwnames);
+        result = PyObject_VectorcallMethod(state->str_add_done_callback, args, 2, NULL);
     }
     Py_DECREF(args[1]);
-    Py_XDECREF(args[2]);
     Py_XDECREF(result);
     return result == NULL ? -1 : 0;
 }
 
-/* The context of a done callback: one for the group where the callback runs no code but ours.  Where it may start the
-   head of the queue, or is a subclass's, it has its own (NULL): a context can be entered only once, and what the
-   callback starts may run a loop inside (nest_asyncio). */
-static PyObject *
-callback_context(TaskGroup *self, int kind)
-{
-    return kind == KIND_SLOT || !self->hooks_are_ours ? NULL : self->context;
-}
-
+/* Who is called at the end of the task that is about to be made: *hook is somebody's _on_task_done, which is looked up
+   for each task, as asyncio does, or NULL for ours. */
 static int
-is_own_method(TaskGroup *self, PyObject *method, PyCFunction function)
+find_hook(TaskGroup *self, PyObject **hook)
 {
-    return PyCFunction_Check(method) && PyCFunction_GET_FUNCTION(method) == function
-           && PyCFunction_GET_SELF(method) == (PyObject *)self;
-}
-
-/* What the first task needs: the done callback, and its context. */
-static int
-prepare(TaskGroup *self)
-{
-    self->prepared = 1;
-    if (self->context == NULL) {
-        PyObject *context = PyContext_CopyCurrent();
-        if (context == NULL) {
+    *hook = PyObject_GetAttr((PyObject *)self, self->state->str__on_task_done);
+    if (*hook == NULL) {
+        return -1;
+    }
+    if (is_own_method((PyObject *)self, *hook, TaskGroup__on_task_done)) {
+        Py_CLEAR(*hook);
+    }
+    if (self->done == NULL) {
+        PyObject *done = Callback_new(self, end_of_task_lock_held);
+        if (done == NULL) {
+            Py_CLEAR(*hook);
             return -1;
         }
-        Py_XSETREF(self->context, context);
+        self->has_tasks = 1;
+        Py_XSETREF(self->done, done);
     }
-    PyObject *done = PyObject_GetAttr((PyObject *)self, self->state->str__on_task_done);
-    if (done == NULL) {
-        return -1;
-    }
-    PyObject *abort = PyObject_GetAttr((PyObject *)self, self->state->str__abort);
-    if (abort == NULL) {
-        Py_DECREF(done);
-        return -1;
-    }
-    self->hooks_are_ours = is_own_method(self, done, TaskGroup__on_task_done)
-                           && is_own_method(self, abort, TaskGroup__abort);
-    Py_DECREF(abort);
-    Py_XSETREF(self->done, done);
     return 0;
 }
 
-/* A new task, which has run already if it is eager, joins the group: takes over the reference to it and returns it, or
-   drops it, and gives back the slot of a KIND_SLOT unless the task has it.  `coro` is what it runs, and `turn` that of a
-   task that had to queue, NULL for others. */
-static PyObject *
-adopt_lock_held(TaskGroup *self, PyObject *task, PyObject *coro, int kind, Turn *turn)
+static int
+add_awaited_by(TaskGroup *self, PyObject *task)
+{
+    if (self->state->add_awaited_by == NULL || self->parent == NULL) {
+        return 0;
+    }
+    PyObject *args[] = {task, Py_NewRef(self->parent)};
+    PyObject *result = PyObject_Vectorcall(self->state->add_awaited_by, args, 2, NULL);
+    Py_DECREF(args[1]);
+    Py_XDECREF(result);
+    return result == NULL ? -1 : 0;
+}
+
+/* An eager task may have aborted the group before it was in the set (CPython issue 155418).  It is asked only once, so it
+   is cancelled whatever it says. */
+static int
+cancel_newcomer_lock_held(TaskGroup *self, PyObject *task)
+{
+    PyObject *first = NULL;
+    int done = call_is_true(task, self->state->str_done);
+    collect_error(task, &first, done);
+    int tag = TaskSet_tag(&self->tasks, task);
+    if (done <= 0 && tag >= 0 && !(tag & MARK)) {
+        TaskSet_set_tag(&self->tasks, task, tag | MARK);
+        collect_error(task, &first, cancel_task(self->state, task));
+    }
+    return raise_collected(first);
+}
+
+/* A new task, which has run already if it is eager, joins the group, with a callback that is added unless it is NULL.  0;
+   or -1, and it is not in the group.  Then *slot is cleared if its end has been seen all the same. */
+static int
+join_lock_held(TaskGroup *self, PyObject *task, int kind, PyObject *callback, int *slot)
 {
     ASSERT_LOCKED(self);
-    quattro_state *state = self->state;
-    int slot = kind == KIND_SLOT;
     if (self->finished) {
         // Under the call that made the task, by a hook or another thread.
         PyErr_Format(PyExc_RuntimeError, "TaskGroup %R is finished", self);
-        goto orphan;
+        return -1;
     }
     if (TaskSet_add(&self->tasks, task, kind) < 0) {
-        goto orphan;
+        return -1;
     }
-    if (kind == KIND_BACKGROUND) {
-        self->background++;
+    self->background += kind == KIND_BACKGROUND;
+    if (add_awaited_by(self, task) == 0 && (callback == NULL || add_done_callback(self, task, callback) == 0)) {
+        return 0;
     }
-    else if (kind == KIND_FRESH) {
-        self->fresh++;
-    }
-    if (state->add_awaited_by != NULL && self->parent != NULL) {
-        PyObject *args[] = {task, Py_NewRef(self->parent)};
-        PyObject *result = PyObject_Vectorcall(state->add_awaited_by, args, 2, NULL);
-        Py_DECREF(args[1]);
-        if (result == NULL) {
-            goto error;
-        }
-        Py_DECREF(result);
-    }
-    int rc = 0;
-    if (turn == NULL) {
-        if (kind == KIND_FRESH) {
-            rc = self->sweeps > 0 ? 0 : schedule_sweep_lock_held(self, SWEEP_WATCH);
-        }
-        else {
-            rc = add_done_callback(self, task, self->done, callback_context(self, kind));
-        }
-    }
-    else if (!turn->quiet) {
-        rc = turn_add_to_task_lock_held(turn, task);
-    }
-    if (rc < 0) {
-        goto error;
-    }
-    if (self->aborting) {
-        // An eager task may have aborted the group before it was in the set (CPython issue 155418).  It is asked only
-        // once, so it is cancelled whatever it says.
-        int done = call_is_true(task, state->str_done);
-        PyObject *exc = PyErr_GetRaisedException();
-        int tag = TaskSet_tag(&self->tasks, task);
-        if (done <= 0 && tag >= 0 && !(tag & MARK)) {
-            TaskSet_set_tag(&self->tasks, task, tag | MARK);
-            if (call_method(task, state->str_cancel) < 0) {
-                done = -1;
-            }
-        }
-        restore_first_error(exc, task);
-        if (done < 0) {
-            Py_DECREF(task);    // the group waits for it all the same
-            return NULL;
-        }
-    }
-    return task;
-
-error:
     if (TaskSet_take(&self->tasks, task) >= 0) {
         Py_DECREF(task);
-        if (kind == KIND_BACKGROUND) {
-            self->background--;
-        }
-        else if (kind == KIND_FRESH) {
-            self->fresh--;
-        }
+        self->background -= kind == KIND_BACKGROUND;
     }
     else {
-        slot = 0;               // somebody has announced its end
+        *slot = 0;              // somebody has announced its end
     }
-orphan:
-    {
-        PyObject *exc = PyErr_GetRaisedException();
-        if (call_method(task, state->str_cancel) < 0) {
-            PyErr_Clear();      // it may not even be a task
-            close_unstarted(state, coro);
-        }
-        if (slot) {
-            release_lock_held(self);
-        }
-        restore_first_error(exc, (PyObject *)self);
+    return -1;
+}
+
+/* The group can't have a new task, for the reason that is set: drop the reference to it, and give back the slot that it
+   may hold. */
+static PyObject *
+refuse_task_lock_held(TaskGroup *self, PyObject *task, PyObject *coro, int slot)
+{
+    PyObject *first = PyErr_GetRaisedException();
+    if (cancel_task(self->state, task) < 0) {
+        PyErr_Clear();          // it may not even be a task
+        close_unstarted(self->state, coro);
+    }
+    if (slot) {
+        collect_error(self, &first, release_lock_held(self));
     }
     Py_DECREF(task);
+    PyErr_SetRaisedException(first);
     return NULL;
+}
+
+/* Take over the reference to a new task, which runs `coro`, and return it; or drop it, with an error, and give back the
+   slot of a KIND_SLOT.  `callback` is what is to be called at its end, NULL if it tells. */
+static PyObject *
+adopt_lock_held(TaskGroup *self, PyObject *task, PyObject *coro, int kind, PyObject *callback)
+{
+    int slot = kind == KIND_SLOT;
+    if (join_lock_held(self, task, kind, callback, &slot) < 0) {
+        return refuse_task_lock_held(self, task, coro, slot);
+    }
+    if (self->aborting && cancel_newcomer_lock_held(self, task) < 0) {
+        Py_CLEAR(task);         // the group waits for it all the same
+    }
+    return task;
 }
 
 /* run_turn(turn), under the name of what it stands for. */
@@ -2873,145 +2838,191 @@ start_turn(TaskGroup *self, Turn *turn)
     return runner;
 }
 
-/* No slot: the task gets a turn. */
-static PyObject *
-create_queued_lock_held(TaskGroup *self, const Call *call)
+/* May a task start within the call that makes it, to wait at once for its turn?  Not where somebody could see that.  In
+   another thread it would be the loop's current task while that runs another one.  In a context that somebody is in (who
+   creates tasks that share it, say) none can, and CPython's Task, which finds that out too late, stays the loop's current
+   task; a copy of its own is entered by nobody. */
+static int
+may_park(TaskGroup *self, const Call *call, PyObject *hook)
 {
-    ASSERT_LOCKED(self);
-    quattro_state *state = self->state;
-    Turn *turn = Turn_new(self, call->coro, TURN_QUEUED);
-    PyObject *runner = turn == NULL ? NULL : start_turn(self, turn);
-    if (runner == NULL) {
-        goto error;
+    return TASK_TAKES_EAGER_START && hook == NULL && PyThread_get_thread_ident() == self->thread
+           && !call_has(call, self->state->str_context);
+}
+
+/* No slot: the turn, which has a task now, goes to the end of the queue. */
+static int
+queue_turn_lock_held(TaskGroup *self, Turn *turn)
+{
+    if (turn->state != TURN_QUEUED || self->finished) {
+        return 0;
     }
-    if (self->wake == NULL) {
-        PyObject *wake = PyCFunction_New(&TaskGroup_wake_def, (PyObject *)self);
-        if (wake == NULL) {
-            close_coroutine(state, runner);
-            goto error;
-        }
-        Py_XSETREF(self->wake, wake);
+    Py_INCREF(turn);
+    Link_append(&self->queue, &turn->link);
+    self->queued++;
+    if (self->aborting) {
+        drain_queue_lock_held(self);
     }
-    // A task that started eagerly in another thread would be the loop's current task while that runs another one.  In a
-    // context that somebody is in (who creates tasks that share it, say) none can, and CPython's Task, which finds that
-    // out too late, stays the loop's current task; a copy of its own is entered by nobody.
-    int park = TASK_TAKES_EAGER_START && self->hooks_are_ours && PyThread_get_thread_ident() == self->thread
-               && !call_has(call, state->str_context);
-    LoopKind kind;
+    return grant_lock_held(self);
+}
+
+/* A task for a turn, which runs `runner`. */
+static PyObject *
+create_for_turn_lock_held(TaskGroup *self, const Call *call, Turn *turn, PyObject *runner, PyObject *hook)
+{
+    int direct;
     Call runner_call = {runner, call->values, call->kwnames};
-    PyObject *task = make_task(self, &runner_call, park, &kind);
+    PyObject *task = make_task(self, &runner_call, may_park(self, call, hook) ? turn : NULL, &direct);
     if (task == NULL) {
-        close_unstarted(state, runner);
-        goto error;
-    }
-    turn->quiet = park && kind == LOOP_FAST && turn->waker != NULL;
-    turn->task = task;
-    task = adopt_lock_held(self, task, runner, KIND_PLAIN, turn);
-    if (task == NULL) {
-        turn->quiet = 0;
-        goto error;
-    }
-    Py_DECREF(runner);
-    // In the queue only now: nobody may be granted a slot before there is a task to take it.
-    int rc = 0;
-    if (turn->state == TURN_QUEUED && !self->finished) {
-        Py_INCREF(turn);
-        Link_append(&self->queue, &turn->link);
-        self->queued++;
-        if (self->aborting) {
-            drain_queue_lock_held(self);
-        }
-        rc = grant_lock_held(self);
-    }
-    Py_DECREF(turn);
-    if (rc < 0) {
-        Py_DECREF(task);
+        close_unstarted(self->state, runner);
         return NULL;
     }
+    turn->task = task;
+    turn->hook = Py_XNewRef(hook);
+    turn->quiet = direct && hook == NULL && turn->waker != NULL;
+    PyObject *callback = turn->quiet ? NULL : PyCFunction_New(&Turn_task_done_def, (PyObject *)turn);
+    if (callback == NULL && !turn->quiet) {
+        return refuse_task_lock_held(self, task, runner, 0);
+    }
+    task = adopt_lock_held(self, task, runner, KIND_PLAIN, callback);
+    Py_XDECREF(callback);
     return task;
+}
 
-error:
+static PyObject *
+create_queued_lock_held(TaskGroup *self, const Call *call, PyObject *hook)
+{
+    ASSERT_LOCKED(self);
+    if (self->start == NULL) {
+        PyObject *start = Callback_new(self, start_lock_held);
+        if (start == NULL) {
+            close_coroutine(self->state, call->coro);
+            return NULL;
+        }
+        Py_XSETREF(self->start, start);
+    }
+    Turn *turn = Turn_new(self, call->coro, TURN_QUEUED);
+    if (turn == NULL) {
+        close_coroutine(self->state, call->coro);
+        return NULL;
+    }
+    PyObject *runner = start_turn(self, turn);
+    PyObject *task = runner == NULL ? NULL : create_for_turn_lock_held(self, call, turn, runner, hook);
     Py_XDECREF(runner);
-    if (turn != NULL) {
+    if (task == NULL) {
         PyObject *exc = PyErr_GetRaisedException();
+        turn->quiet = 0;
         if (turn->state == TURN_QUEUED) {
             turn->state = TURN_ENDED;
         }
         turn_close_coro(turn);
         PyErr_SetRaisedException(exc);
-        Py_DECREF(turn);
     }
-    else {
-        close_coroutine(state, call->coro);
+    // In the queue only now: nobody may be granted a slot before there is a task to take it.
+    else if (queue_turn_lock_held(self, turn) < 0) {
+        Py_CLEAR(task);
     }
-    return NULL;
+    Py_DECREF(turn);
+    return task;
 }
 
-/* A task that ran eagerly: has it ended so that its slot is free?  An error is looked at by its done callback first. */
+/* A task that may have run eagerly: has it ended so that its slot is free?  An error is looked at by its callback first.
+   -1 on error. */
 static int
-ended_well(quattro_state *state, PyObject *task)
+has_ended_well(quattro_state *state, PyObject *task)
 {
     int rc = call_is_true(task, state->str_done);
     if (rc > 0) {
-        rc = call_is_true(task, state->str_cancelled);
-        if (rc == 0) {
-            PyObject *exc = PyObject_CallMethodNoArgs(task, state->str_exception);
-            rc = exc == NULL ? -1 : exc == Py_None;
-            Py_XDECREF(exc);
-        }
+        PyObject *exc = NULL;
+        rc = task_error(state, task, &exc);
+        Py_XDECREF(exc);
+        rc = rc < 0 ? -1 : !rc;
     }
     return rc;
 }
 
+/* A newcomer that found a free slot has a task: does it still hold the slot?  Whoever is granted one from now on takes a
+   first step after that of the newcomer. */
+static int
+keeps_slot_lock_held(TaskGroup *self, PyObject *task, PyObject *coro, int may_be_eager)
+{
+    int ended = may_be_eager ? has_ended_well(self->state, task) : 0;
+    if (ended > 0) {
+        return 0;
+    }
+    if (ended < 0) {
+        PyErr_Clear();          // not a task that could be asked: adopt() says so, unless add_done_callback() works
+    }
+    Py_XSETREF(self->newest, Py_NewRef(coro));
+    self->may_ride = 0;
+    return 1;
+}
+
+/* A task for a coroutine that may start at once, with a slot if it is of KIND_SLOT.  `turn` is that of a callable, which
+   `coro` calls; NULL for others. */
 static PyObject *
-create_now_lock_held(TaskGroup *self, const Call *call, int callable, int kind)
+create_started_lock_held(TaskGroup *self, const Call *call, PyObject *coro, Turn *turn, int *kind, PyObject *hook)
+{
+    int has_eager_start = call_has(call, self->state->str_eager_start);
+    // A callable's task can tell its own end, and needs no callback then; but a slot and a background task have one.
+    Turn *park = turn != NULL && *kind == KIND_PLAIN && !has_eager_start && may_park(self, call, hook) ? turn : NULL;
+    int direct;
+    Call coro_call = {coro, call->values, call->kwnames};
+    PyObject *task = make_task(self, &coro_call, park, &direct);
+    if (task == NULL) {
+        close_unstarted(self->state, coro);
+        *kind = KIND_PLAIN;
+        return NULL;
+    }
+    if (*kind == KIND_SLOT && !keeps_slot_lock_held(self, task, coro, !direct || has_eager_start)) {
+        *kind = KIND_PLAIN;     // and the caller gives the slot back
+    }
+    if (park != NULL && direct && turn->waker != NULL) {
+        // A first step is scheduled when the task is made.
+        if (turn_step_task_lock_held(turn, NULL) < 0) {
+            return refuse_task_lock_held(self, task, coro, 0);
+        }
+        turn->task = task;
+        turn->quiet = 1;
+        task = adopt_lock_held(self, task, coro, *kind, NULL);
+        turn->quiet = task != NULL;
+        return task;
+    }
+    PyObject *callback = Py_XNewRef(hook != NULL ? hook : self->done);
+    if (callback == NULL) {
+        PyErr_Format(PyExc_RuntimeError, "TaskGroup %R is finished", self);
+        return refuse_task_lock_held(self, task, coro, *kind == KIND_SLOT);
+    }
+    task = adopt_lock_held(self, task, coro, *kind, callback);
+    Py_DECREF(callback);
+    return task;
+}
+
+static PyObject *
+create_now_lock_held(TaskGroup *self, const Call *call, int callable, int kind, PyObject *hook)
 {
     ASSERT_LOCKED(self);
-    quattro_state *state = self->state;
+    int slot = kind == KIND_SLOT;
+    self->slots += slot;        // before the callable is asked for its name, or the task may run, and create others
+    Turn *turn = NULL;
     PyObject *coro = Py_NewRef(call->coro);
-    if (kind == KIND_SLOT) {
-        self->slots++;          // before the callable is asked for its name, or the task may run, and create others
-    }
     if (callable) {
-        Turn *turn = Turn_new(self, coro, TURN_CALL);
+        turn = Turn_new(self, coro, TURN_CALL);
         Py_SETREF(coro, turn == NULL ? NULL : start_turn(self, turn));
-        Py_XDECREF(turn);
     }
-    Call coro_call = {coro, call->values, call->kwnames};
-    LoopKind loop_kind = LOOP_UNKNOWN;
-    PyObject *task = coro == NULL ? NULL : make_task(self, &coro_call, 0, &loop_kind);
-    int ended = 0;
-    if (task != NULL && kind == KIND_SLOT) {
-        if (loop_kind != LOOP_FAST || call_has(call, state->str_eager_start)) {
-            ended = ended_well(state, task);
-            if (ended < 0) {
-                // Not a task that could be asked: adopt() says so, unless add_done_callback() works.
-                PyErr_Clear();
-            }
-        }
-        if (ended <= 0) {
-            Py_XSETREF(self->newest, Py_NewRef(coro));
-        }
-    }
-    int free_slot = kind == KIND_SLOT && (task == NULL || ended > 0);
-    if (task != NULL) {
-        if (kind == KIND_PLAIN && loop_kind == LOOP_FAST && self->hooks_are_ours && !self->exiting && !self->tasks_wait
-            && !call_has(call, state->str_eager_start))
-        {
-            kind = KIND_FRESH;
-        }
-        task = adopt_lock_held(self, task, coro, free_slot ? KIND_PLAIN : kind, NULL);
-    }
-    else if (coro != NULL) {
-        close_unstarted(state, coro);
+    PyObject *task = NULL;
+    if (coro != NULL) {
+        task = create_started_lock_held(self, call, coro, turn, &kind, hook);
+        slot = slot && kind == KIND_PLAIN;
     }
     Py_XDECREF(coro);
-    if (free_slot) {
-        PyObject *exc = PyErr_GetRaisedException();
-        if (release_lock_held(self) < 0) {
+    Py_XDECREF(turn);
+    if (slot) {
+        PyObject *first = task == NULL ? PyErr_GetRaisedException() : NULL;
+        collect_error(self, &first, release_lock_held(self));
+        if (first != NULL) {
             Py_CLEAR(task);
         }
-        restore_first_error(exc, (PyObject *)self);
+        PyErr_SetRaisedException(first);
     }
     return task;
 }
@@ -3063,30 +3074,26 @@ create_lock_held(TaskGroup *self, const Call *call, int background)
                       "Its body and foreground tasks have ended, and its background tasks are being cancelled. What "
                       "has to be done still can be a task made by create_task().");
     }
-    if (self->done == NULL && prepare(self) < 0) {
+    PyObject *hook;
+    if (find_hook(self, &hook) < 0) {
         close_coroutine(state, coro);
         return NULL;
     }
-    if (self->exiting && self->fresh > 0) {
-        // By one of them, most likely: what has failed is to be acted on before the new task's first step.
-        PyObject *creator = call_in_module(state->tasks_dict, state->str_current_task, self->loop);
-        int swept = creator == NULL ? -1 : sweep_lock_held(self, creator);
-        Py_XDECREF(creator);
-        if (swept < 0) {
-            close_coroutine(state, coro);
-            return NULL;
-        }
-    }
+    PyObject *task;
     if (background) {
-        return create_now_lock_held(self, call, !rc, KIND_BACKGROUND);
+        task = create_now_lock_held(self, call, !rc, KIND_BACKGROUND, hook);
     }
-    if (self->limit == 0) {
-        return create_now_lock_held(self, call, !rc, KIND_PLAIN);
+    else if (self->limit == 0) {
+        task = create_now_lock_held(self, call, !rc, KIND_PLAIN, hook);
     }
-    if (self->slots < self->limit && Link_is_empty(&self->queue) && self->starting == 0) {
-        return create_now_lock_held(self, call, !rc, KIND_SLOT);
+    else if (self->slots < self->limit && Link_is_empty(&self->queue) && self->starting == 0) {
+        task = create_now_lock_held(self, call, !rc, KIND_SLOT, hook);
     }
-    return create_queued_lock_held(self, call);
+    else {
+        task = create_queued_lock_held(self, call, hook);
+    }
+    Py_XDECREF(hook);
+    return task;
 }
 
 /* The arguments (coro, *, name=None, context=None, eager_start=None, **kwargs). */
@@ -3143,13 +3150,13 @@ create(PyObject *op, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames,
     }
     Call call = {args[0], args + 1, kwnames};
     PyObject *task;
-    Py_BEGIN_CRITICAL_SECTION(op);
+    BEGIN_SECTION(op);
     task = create_lock_held(self, &call, background);
     if (task == NULL) {
         drop_callbacks_lock_held(self);     // finished meanwhile, for all that it could run
     }
     check_lock_held(self);
-    Py_END_CRITICAL_SECTION();
+    END_SECTION();
     return task;
 }
 
@@ -3159,17 +3166,8 @@ create(PyObject *op, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames,
 static PyObject *
 Await_new(TaskGroup *group, AwaitStage stage, PyObject *exc)
 {
-    quattro_state *state = group->state;
-    PyTypeObject *type = state->Await_Type;
-    Await *self = (Await *)state->free_await;
-    if (self != NULL) {
-        state->free_await = NULL;
-        PyObject_Init((PyObject *)self, type);
-        PyObject_GC_Track(self);
-    }
-    else {
-        self = (Await *)type->tp_alloc(type, 0);
-    }
+    PyTypeObject *type = group->state->Await_Type;
+    Await *self = (Await *)type->tp_alloc(type, 0);
     if (self != NULL) {
         self->group = (TaskGroup *)Py_NewRef(group);
         self->exc = Py_XNewRef(exc);
@@ -3213,12 +3211,10 @@ enter_lock_held(TaskGroup *group)
     return group->cancel_on_enter ? call_method((PyObject *)group, state->str_cancel) : 0;
 }
 
-/* What prepare() and the making of tasks have left, but for the callbacks. */
+/* What the making of tasks has left, but for the callbacks. */
 static void
 drop_tools(TaskGroup *self)
 {
-    Py_CLEAR(self->context);
-    Py_CLEAR(self->args);
     Py_CLEAR(self->kwargs);
     Py_CLEAR(self->eager_kwargs);
     Py_CLEAR(self->uvloop);
@@ -3244,7 +3240,7 @@ finish_lock_held(TaskGroup *group)
     Py_CLEAR(group->errors);
     Py_CLEAR(group->base_error);
     Py_CLEAR(group->waiter);
-    if (group->prepared) {
+    if (group->has_tasks) {
         drop_tools(group);
         // Tasks are left only if the exit itself was broken off: their ends are still to be seen.
         drop_callbacks_lock_held(group);
@@ -3255,14 +3251,6 @@ finish_lock_held(TaskGroup *group)
 static PyObject *
 exit_wait_lock_held(TaskGroup *group)
 {
-    if (group->sweeps == 1 && group->sweep == SWEEP_WATCH) {
-        // None of the fresh tasks has been started, and the first one will have been when that handle is called.
-        group->sweep = SWEEP_EARLY;
-        if (group->fresh > 1 && schedule_sweep_lock_held(group, SWEEP_EARLY) < 0) {
-            group->sweep = SWEEP_WATCH;
-            return NULL;
-        }
-    }
     Turn *turn = Turn_new(group, NULL, TURN_QUEUED);
     if (turn != NULL) {
         turn->blocking = turn->exit = 1;
@@ -3366,11 +3354,9 @@ exit_raise_lock_held(Await *self)
         PyObject *errors = Py_XNewRef(group->errors);
         int rc = 0;
         for (Py_ssize_t i = 0; rc == 0 && errors != NULL && i < PyList_GET_SIZE(errors); i++) {
-            PyObject *error = Py_NewRef(PyList_GET_ITEM(errors, i));
-            if (error != base) {
-                rc = report_displaced(group, error);
-            }
-            Py_DECREF(error);
+            PyObject *error = PyList_GetItemRef(errors, i);
+            rc = error == NULL ? -1 : error == base ? 0 : report_displaced(group, error);
+            Py_XDECREF(error);
         }
         if (rc == 0 && exc != NULL && exc != base && !exc_is_cancel) {
             rc = report_displaced(group, exc);
@@ -3570,7 +3556,7 @@ await_step_lock_held(Await *self, PyObject *thrown, PyObject **result)
         PyErr_SetString(PyExc_ValueError, "already executing");
         return PYGEN_ERROR;
     }
-    self->running = 1;
+    self->running = self->started = 1;
     PySendResult rc = await_advance_lock_held(self, thrown, result);
     self->running = 0;
     return rc;
@@ -3580,10 +3566,10 @@ static PySendResult
 Await_am_send(PyObject *op, PyObject *Py_UNUSED(value), PyObject **result)
 {
     PySendResult rc;
-    Py_BEGIN_CRITICAL_SECTION(((Await *)op)->group);
+    BEGIN_SECTION(((Await *)op)->group);
     rc = await_step_lock_held((Await *)op, NULL, result);
     check_lock_held(((Await *)op)->group);
-    Py_END_CRITICAL_SECTION();
+    END_SECTION();
     return rc;
 }
 
@@ -3592,7 +3578,7 @@ Await_iternext(PyObject *op)
 {
     PyObject *result;
     PySendResult rc = Await_am_send(op, Py_None, &result);
-    return iternext_result(rc, result, &((Await *)op)->stop);
+    return iternext_result(rc, result);
 }
 
 static PyObject *
@@ -3642,10 +3628,10 @@ Await_throw(PyObject *op, PyObject *const *args, Py_ssize_t nargs)
     }
     PyObject *result;
     PySendResult rc;
-    Py_BEGIN_CRITICAL_SECTION(((Await *)op)->group);
+    BEGIN_SECTION(((Await *)op)->group);
     rc = await_step_lock_held((Await *)op, thrown, &result);
     check_lock_held(((Await *)op)->group);
-    Py_END_CRITICAL_SECTION();
+    END_SECTION();
     Py_DECREF(thrown);
     return send_result(rc, result);
 }
@@ -3656,8 +3642,9 @@ Await_close(PyObject *op, PyObject *Py_UNUSED(ignored))
 {
     Await *self = (Await *)op;
     int running;
-    Py_BEGIN_CRITICAL_SECTION(self->group);
+    BEGIN_SECTION(self->group);
     running = self->running;
+    self->started = 1;
     if (!running) {
         if (self->stage == AWAIT_TASKS || self->stage == AWAIT_LOOP) {
             finish_lock_held(self->group);
@@ -3665,7 +3652,7 @@ Await_close(PyObject *op, PyObject *Py_UNUSED(ignored))
         self->stage = AWAIT_DONE;
         Await_clear(op);
     }
-    Py_END_CRITICAL_SECTION();
+    END_SECTION();
     if (running) {
         PyErr_SetString(PyExc_ValueError, "already executing");
         return NULL;
@@ -3682,33 +3669,36 @@ Await_traverse(PyObject *op, visitproc visit, void *arg)
     Py_VISIT(self->exc);
     Py_VISIT(self->propagate);
     Py_VISIT(self->pending);
-    Py_VISIT(self->stop);
     return 0;
 }
 
-/* Its memory, untracked and empty, waits for the next one: it has no reference to the type, which the state has, and
-   the group is gone from it. */
+/* As a coroutine that is dropped before its first step. */
+static void
+Await_finalize(PyObject *op)
+{
+    Await *self = (Await *)op;
+    if (self->started) {
+        return;
+    }
+    PyObject *exc = PyErr_GetRaisedException();
+    if (PyErr_WarnFormat(PyExc_RuntimeWarning, 1, "coroutine 'TaskGroup.%s' was never awaited",
+                         self->stage == AWAIT_ENTER ? "__aenter__" : "__aexit__") < 0)
+    {
+        report_unraisable(op);
+    }
+    PyErr_SetRaisedException(exc);
+}
+
 static void
 Await_dealloc(PyObject *op)
 {
     PyTypeObject *type = Py_TYPE(op);
-    Await *self = (Await *)op;
-    PyObject_GC_UnTrack(op);
-    Await_clear(op);
-    if (self->stop != NULL && !reset_stop(self->stop)) {
-        Py_CLEAR(self->stop);
-    }
-    quattro_state *state = self->group->state;
-    Py_CLEAR(self->group);
-    // The collector may have been here: a type that it has cleared keeps no module, and without that there is no state.
-    if (KEEP_ONE && ((PyHeapTypeObject *)type)->ht_module != NULL && state->Await_Type == type
-        && state->free_await == NULL)
-    {
-        state->free_await = op;
-        Py_DECREF(type);
+    if (!((Await *)op)->started && PyObject_CallFinalizerFromDealloc(op) < 0) {
         return;
     }
-    drop_stop(self->stop);
+    PyObject_GC_UnTrack(op);
+    Await_clear(op);
+    Py_CLEAR(((Await *)op)->group);
     type->tp_free(op);
     Py_DECREF(type);
 }
@@ -3725,6 +3715,7 @@ static PyType_Slot Await_slots[] = {
     {Py_tp_dealloc, Await_dealloc},
     {Py_tp_traverse, Await_traverse},
     {Py_tp_clear, Await_clear},
+    {Py_tp_finalize, Await_finalize},
     {Py_tp_iter, PyObject_SelfIter},
     {Py_tp_iternext, Await_iternext},
     {Py_am_await, PyObject_SelfIter},
@@ -3754,7 +3745,8 @@ TaskGroup_new(PyTypeObject *type, PyObject *Py_UNUSED(args), PyObject *Py_UNUSED
     if (self != NULL) {
         self->state = get_state(module);
         Link_init_head(&self->queue);
-        Link_init_head(&self->wake_list);
+        Link_init_head(&self->granted);
+        Link_init_head(&self->cancelled);
     }
     return (PyObject *)self;
 }
@@ -3814,7 +3806,7 @@ TaskGroup_init(PyObject *op, PyObject *args, PyObject *kwargs)
     if (rc < 0) {
         return -1;
     }
-    Py_BEGIN_CRITICAL_SECTION(op);
+    BEGIN_SECTION(op);
     if (self->entered) {
         PyErr_Format(PyExc_RuntimeError, "TaskGroup %R has already been entered", op);
         rc = -1;
@@ -3822,7 +3814,7 @@ TaskGroup_init(PyObject *op, PyObject *args, PyObject *kwargs)
     else {
         self->limit = limit;
     }
-    Py_END_CRITICAL_SECTION();
+    END_SECTION();
     return rc;
 }
 
@@ -3980,10 +3972,10 @@ static PyObject *
 TaskGroup_cancel(PyObject *op, PyObject *Py_UNUSED(ignored))
 {
     int rc;
-    Py_BEGIN_CRITICAL_SECTION(op);
+    BEGIN_SECTION(op);
     rc = cancel_lock_held(GROUP(op));
     check_lock_held(GROUP(op));
-    Py_END_CRITICAL_SECTION();
+    END_SECTION();
     if (rc < 0) {
         return NULL;
     }
@@ -3994,24 +3986,28 @@ static PyObject *
 TaskGroup__abort(PyObject *op, PyObject *Py_UNUSED(ignored))
 {
     int rc;
-    Py_BEGIN_CRITICAL_SECTION(op);
+    BEGIN_SECTION(op);
     rc = abort_lock_held(GROUP(op));
     check_lock_held(GROUP(op));
-    Py_END_CRITICAL_SECTION();
+    END_SECTION();
     if (rc < 0) {
         return NULL;
     }
     Py_RETURN_NONE;
 }
 
+/* Called by somebody, not by the loop as the Callback is: what the caller does next comes before any task's step. */
 static PyObject *
 TaskGroup__on_task_done(PyObject *op, PyObject *task)
 {
     int rc;
-    Py_BEGIN_CRITICAL_SECTION(op);
-    rc = task_done_lock_held(GROUP(op), task);
+    BEGIN_SECTION(op);
+    struct Callback *outer = GROUP(op)->running;
+    GROUP(op)->running = NULL;
+    rc = task_ended_lock_held(GROUP(op), task, NULL);
+    GROUP(op)->running = outer;
     check_lock_held(GROUP(op));
-    Py_END_CRITICAL_SECTION();
+    END_SECTION();
     if (rc < 0) {
         return NULL;
     }
@@ -4042,9 +4038,9 @@ static PyObject *
 TaskGroup_get_concurrency_limit(PyObject *op, void *Py_UNUSED(closure))
 {
     Py_ssize_t limit;
-    Py_BEGIN_CRITICAL_SECTION(op);
+    BEGIN_SECTION(op);
     limit = GROUP(op)->limit;
-    Py_END_CRITICAL_SECTION();
+    END_SECTION();
     return limit == 0 ? Py_NewRef(Py_None) : PyLong_FromSsize_t(limit);
 }
 
@@ -4057,11 +4053,11 @@ TaskGroup_statistics(PyObject *op, PyObject *Py_UNUSED(ignored))
         return NULL;
     }
     Py_ssize_t running, queued, background;
-    Py_BEGIN_CRITICAL_SECTION(op);
+    BEGIN_SECTION(op);
     running = count_running(self);
     queued = self->queued;
     background = (Py_ssize_t)self->background;
-    Py_END_CRITICAL_SECTION();
+    END_SECTION();
     PyObject *values[] = {
         PyLong_FromSsize_t(running), PyLong_FromSsize_t(queued), PyLong_FromSsize_t(background),
         TaskGroup_get_concurrency_limit(op, NULL),
@@ -4084,13 +4080,13 @@ TaskGroup_repr(PyObject *op)
     size_t tasks, background;
     Py_ssize_t queued, errors;
     const char *word;
-    Py_BEGIN_CRITICAL_SECTION(op);
+    BEGIN_SECTION(op);
     tasks = self->tasks.used;
     background = self->background;
     queued = self->queued;
     errors = self->errors == NULL ? 0 : PyList_GET_SIZE(self->errors);
     word = self->aborting ? " cancelling" : self->entered ? " entered" : "";
-    Py_END_CRITICAL_SECTION();
+    END_SECTION();
     char info[4][40] = {"", "", "", ""};
     if (tasks) {
         PyOS_snprintf(info[0], sizeof info[0], " tasks=%zu", tasks);
@@ -4114,31 +4110,23 @@ TaskGroup_reduce(PyObject *op, PyObject *Py_UNUSED(ignored))
     return NULL;
 }
 
+/* Frozen, so that whoever adds a task to it in the hope of asyncio's set (CPython issue 111838) hears that it can't. */
 static PyObject *
 TaskGroup_get_tasks(PyObject *op, void *Py_UNUSED(closure))
 {
     TaskGroup *self = GROUP(op);
-    PyObject *result = PySet_New(NULL);
-    if (result == NULL) {
-        return NULL;
-    }
     // __hash__ of a task may be anybody's: first the references, then the set.
     PyObject *list = PyList_New(0);
     int rc = list == NULL ? -1 : 0;
-    Py_BEGIN_CRITICAL_SECTION(op);
+    BEGIN_SECTION(op);
     for (size_t i = self->tasks.begin; rc == 0 && i < self->tasks.end; i++) {
         if (self->tasks.entries[i] != 0) {
             rc = PyList_Append(list, ENTRY_TASK(self->tasks.entries[i]));
         }
     }
-    Py_END_CRITICAL_SECTION();
-    for (Py_ssize_t i = 0; rc == 0 && i < PyList_GET_SIZE(list); i++) {
-        rc = PySet_Add(result, PyList_GET_ITEM(list, i));
-    }
+    END_SECTION();
+    PyObject *result = rc < 0 ? NULL : PyFrozenSet_New(list);
     Py_XDECREF(list);
-    if (rc < 0) {
-        Py_CLEAR(result);
-    }
     return result;
 }
 
@@ -4147,7 +4135,7 @@ TaskGroup_get_errors(PyObject *op, void *Py_UNUSED(closure))
 {
     TaskGroup *self = GROUP(op);
     PyObject *result;
-    Py_BEGIN_CRITICAL_SECTION(op);
+    BEGIN_SECTION(op);
     if (self->errors == NULL && !self->finished) {
         self->errors = PyList_New(0);
         result = Py_XNewRef(self->errors);
@@ -4155,7 +4143,7 @@ TaskGroup_get_errors(PyObject *op, void *Py_UNUSED(closure))
     else {
         result = Py_NewRef(self->errors == NULL ? Py_None : self->errors);
     }
-    Py_END_CRITICAL_SECTION();
+    END_SECTION();
     return result;
 }
 
@@ -4164,10 +4152,10 @@ static PyObject *
 TaskGroup_get_object(PyObject *op, void *offset)
 {
     PyObject *result;
-    Py_BEGIN_CRITICAL_SECTION(op);
+    BEGIN_SECTION(op);
     PyObject *value = *(PyObject **)((char *)op + (size_t)offset);
     result = Py_NewRef(value == NULL ? Py_None : value);
-    Py_END_CRITICAL_SECTION();
+    END_SECTION();
     return result;
 }
 
@@ -4176,9 +4164,9 @@ TaskGroup_get_object(PyObject *op, void *offset)
     TaskGroup_get_##name(PyObject *op, void *Py_UNUSED(closure)) \
     { \
         int value; \
-        Py_BEGIN_CRITICAL_SECTION(op); \
+        BEGIN_SECTION(op); \
         value = GROUP(op)->name; \
-        Py_END_CRITICAL_SECTION(); \
+        END_SECTION(); \
         return PyBool_FromLong(value); \
     }
 
@@ -4187,6 +4175,20 @@ FLAG_GETTER(exiting)
 FLAG_GETTER(aborting)
 FLAG_GETTER(parent_cancel_requested)
 FLAG_GETTER(cancel_on_enter)
+
+/* Subclasses set it, in __init__() mostly, so that an error of a task neither aborts the group nor cancels the body. */
+static int
+TaskGroup_set_parent_cancel_requested(PyObject *op, PyObject *value, void *Py_UNUSED(closure))
+{
+    int truth = value == NULL ? 0 : PyObject_IsTrue(value);
+    if (truth < 0) {
+        return -1;
+    }
+    BEGIN_SECTION(op);
+    GROUP(op)->parent_cancel_requested = truth != 0;
+    END_SECTION();
+    return 0;
+}
 
 static int
 TaskGroup_traverse(PyObject *op, visitproc visit, void *arg)
@@ -4199,20 +4201,17 @@ TaskGroup_traverse(PyObject *op, visitproc visit, void *arg)
     Py_VISIT(self->base_error);
     Py_VISIT(self->waiter);
     Py_VISIT(self->done);
-    Py_VISIT(self->context);
-    Py_VISIT(self->args);
     Py_VISIT(self->kwargs);
     Py_VISIT(self->eager_kwargs);
     Py_VISIT(self->uvloop);
     Py_VISIT(self->done_future);
-    Py_VISIT(self->wake);
-    Py_VISIT(self->sweeper);
+    Py_VISIT(self->start);
     Py_VISIT(self->newest);
     for (size_t i = self->tasks.begin; i < self->tasks.end; i++) {
         Py_VISIT(ENTRY_TASK(self->tasks.entries[i]));
     }
-    Link *heads[] = {&self->queue, &self->wake_list};
-    for (int i = 0; i < 2; i++) {
+    Link *heads[] = {&self->queue, &self->granted, &self->cancelled};
+    for (int i = 0; i < 3; i++) {
         // A group whose tp_new failed half-way has no lists yet.
         for (Link *link = heads[i]->next; link != NULL && link != heads[i]; link = link->next) {
             Py_VISIT(TURN_OF(link));
@@ -4226,39 +4225,63 @@ TaskGroup_clear(PyObject *op)
 {
     TaskGroup *self = GROUP(op);
     self->finished = 1;         // whoever still comes is refused
-    self->wake_scheduled = 0;
     Py_CLEAR(self->parent);
     Py_CLEAR(self->errors);
     Py_CLEAR(self->base_error);
     Py_CLEAR(self->waiter);
-    if (!self->prepared) {
+    if (!self->has_tasks) {
         return 0;               // not for a task: there is nothing else
     }
     Py_CLEAR(self->done);
-    Py_CLEAR(self->wake);
-    Py_CLEAR(self->sweeper);
+    Py_CLEAR(self->start);
     drop_tools(self);
-    Link *heads[] = {&self->queue, &self->wake_list};
-    for (int i = 0; i < 2; i++) {
+    Link *heads[] = {&self->queue, &self->granted, &self->cancelled};
+    for (int i = 0; i < 3; i++) {
         while (!Link_is_empty(heads[i])) {
             Turn *turn = TURN_OF(heads[i]->next);
-            Link_remove(&turn->link);
-            if (turn->state == TURN_QUEUED) {
-                self->queued--;
-            }
+            Py_INCREF(turn);
+            turn_leave_lock_held(turn, TURN_ENDED);
             Py_DECREF(turn);
         }
     }
-    self->background = self->fresh = 0;
-    self->sweeps = 0;
+    self->background = 0;
     TaskSet_clear(&self->tasks);
     return 0;
+}
+
+/* A group that nobody has left, because its owner failed between __aenter__() and the block: the errors that it has taken
+   from its tasks would be lost with it (anyio issue 902).  Not by way of the module state, which may be gone. */
+static void
+TaskGroup_finalize(PyObject *op)
+{
+    TaskGroup *self = GROUP(op);
+    if (self->exiting || self->finished || self->errors == NULL || self->loop == NULL) {
+        return;
+    }
+    PyObject *exc = PyErr_GetRaisedException();
+    for (Py_ssize_t i = 0; i < PyList_GET_SIZE(self->errors); i++) {
+        PyObject *error = PyList_GetItemRef(self->errors, i);
+        PyObject *context = error == NULL ? NULL : Py_BuildValue("{s:s,s:O}", "message", "unhandled error in a TaskGroup that was never left",
+                                          "exception", error);
+        PyObject *result = context == NULL ? NULL
+                           : PyObject_CallMethod(self->loop, "call_exception_handler", "O", context);
+        if (result == NULL) {
+            report_unraisable(op);
+        }
+        Py_XDECREF(result);
+        Py_XDECREF(context);
+        Py_XDECREF(error);
+    }
+    PyErr_SetRaisedException(exc);
 }
 
 static void
 TaskGroup_dealloc(PyObject *op)
 {
     PyTypeObject *type = Py_TYPE(op);
+    if (GROUP(op)->errors != NULL && PyObject_CallFinalizerFromDealloc(op) < 0) {
+        return;
+    }
     PyObject_GC_UnTrack(op);
     TaskGroup_clear(op);
     Py_CLEAR(GROUP(op)->loop);
@@ -4312,7 +4335,8 @@ static PyGetSetDef TaskGroup_getset[] = {
     {"_entered", TaskGroup_get_entered, NULL, NULL, NULL},
     {"_exiting", TaskGroup_get_exiting, NULL, NULL, NULL},
     {"_aborting", TaskGroup_get_aborting, NULL, NULL, NULL},
-    {"_parent_cancel_requested", TaskGroup_get_parent_cancel_requested, NULL, NULL, NULL},
+    {"_parent_cancel_requested", TaskGroup_get_parent_cancel_requested, TaskGroup_set_parent_cancel_requested, NULL,
+     NULL},
     {"_cancel_on_enter", TaskGroup_get_cancel_on_enter, NULL, NULL, NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };
@@ -4324,6 +4348,7 @@ static PyType_Slot TaskGroup_slots[] = {
     {Py_tp_dealloc, TaskGroup_dealloc},
     {Py_tp_traverse, TaskGroup_traverse},
     {Py_tp_clear, TaskGroup_clear},
+    {Py_tp_finalize, TaskGroup_finalize},
     {Py_tp_repr, TaskGroup_repr},
     {Py_tp_methods, TaskGroup_methods},
     {Py_tp_getset, TaskGroup_getset},
@@ -4335,6 +4360,68 @@ static PyType_Spec TaskGroup_spec = {
     .basicsize = sizeof(TaskGroup),
     .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_IMMUTABLETYPE,
     .slots = TaskGroup_slots,
+};
+
+
+/* --- async def, for those who look -------------------------------------------------------------------------------- */
+
+/* unittest, unittest.mock and others ask inspect.iscoroutinefunction() whether to await what a method returns, and that
+   knows functions only.  So the package's class has __aenter__() and __aexit__() as `async def` functions, which do what
+   ours do; and whoever calls them as they are meant to be called gets there without the frame. */
+static int
+is_group(PyObject *op)
+{
+    PyTypeObject *type = Py_TYPE(op);
+    while (type != NULL && type->tp_dealloc != TaskGroup_dealloc) {
+        type = type->tp_base;
+    }
+    return type != NULL;
+}
+
+/* Any other call, by the function's own code. */
+static PyObject *
+call_as_written(PyObject *function, PyObject *const *args, size_t nargsf, PyObject *kwnames)
+{
+    PyObject *copy = PyFunction_New(PyFunction_GET_CODE(function), PyFunction_GET_GLOBALS(function));
+    PyObject *result = copy == NULL ? NULL : PyObject_Vectorcall(copy, args, nargsf, kwnames);
+    Py_XDECREF(copy);
+    return result;
+}
+
+static PyObject *
+call_aenter(PyObject *function, PyObject *const *args, size_t nargsf, PyObject *kwnames)
+{
+    if (PyVectorcall_NARGS(nargsf) != 1 || kwnames != NULL || !is_group(args[0])) {
+        return call_as_written(function, args, nargsf, kwnames);
+    }
+    return TaskGroup_aenter(args[0], NULL);
+}
+
+static PyObject *
+call_aexit(PyObject *function, PyObject *const *args, size_t nargsf, PyObject *kwnames)
+{
+    if (PyVectorcall_NARGS(nargsf) != 4 || kwnames != NULL || !is_group(args[0])) {
+        return call_as_written(function, args, nargsf, kwnames);
+    }
+    return TaskGroup_aexit(args[0], args + 1, 3);
+}
+
+/* _shorten(aenter, aexit): the functions of the package's class are called without a frame from now on. */
+static PyObject *
+shorten(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t nargs)
+{
+    if (nargs != 2 || !PyFunction_Check(args[0]) || !PyFunction_Check(args[1])) {
+        PyErr_SetString(PyExc_TypeError, "_shorten() takes two functions");
+        return NULL;
+    }
+    PyFunction_SetVectorcall((PyFunctionObject *)args[0], call_aenter);
+    PyFunction_SetVectorcall((PyFunctionObject *)args[1], call_aexit);
+    Py_RETURN_NONE;
+}
+
+static PyMethodDef module_methods[] = {
+    {"_shorten", (PyCFunction)(void (*)(void))shorten, METH_FASTCALL, NULL},
+    {NULL, NULL, 0, NULL},
 };
 
 
@@ -4484,10 +4571,7 @@ module_exec(PyObject *module)
     REQUIRE(CFuture, import_attr("_asyncio", "Future"));
     REQUIRE(task_add_done_callback, PyObject_GetAttr(state->CTask, state->str_add_done_callback));
     REQUIRE(task_cancel, PyObject_GetAttr(state->CTask, state->str_cancel));
-    REQUIRE(task_cancelled, PyObject_GetAttr(state->CTask, state->str_cancelled));
-    REQUIRE(task_remove_done_callback, PyObject_GetAttr(state->CTask, state->str_remove_done_callback));
     REQUIRE(task_cancelling, PyObject_GetAttr(state->CTask, state->str_cancelling));
-    REQUIRE(task_done, PyObject_GetAttr(state->CTask, state->str_done));
     REQUIRE(task_exception, PyObject_GetAttr(state->CTask, state->str_exception));
     REQUIRE(task__exception, PyObject_GetAttr(state->CTask, state->str__exception));
     REQUIRE(CancelledError, import_attr("asyncio.exceptions", "CancelledError"));
@@ -4506,6 +4590,7 @@ module_exec(PyObject *module)
     REQUIRE(TaskGroup_Type, add_type(module, &TaskGroup_spec));
     REQUIRE(Await_Type, add_type(module, &Await_spec));
     REQUIRE(Turn_Type, add_type(module, &Turn_spec));
+    REQUIRE(Callback_Type, add_type(module, &Callback_spec));
     REQUIRE(Statistics_Type, PyStructSequence_NewType(&Statistics_desc));
 #undef REQUIRE
 #undef OPTIONAL
@@ -4536,13 +4621,6 @@ static int
 module_clear(PyObject *module)
 {
     quattro_state *state = get_state(module);
-    Await *free_await = (Await *)state->free_await;
-    if (free_await != NULL) {
-        state->free_await = NULL;
-        drop_stop(free_await->stop);
-        PyObject_GC_Del(free_await);        // which asks the type for its size
-    }
-    Py_CLEAR(state->Await_Type);            // nothing is kept from now on
 #define X(field) Py_CLEAR(state->field);
     STATE_TYPES(X)
     STATE_OBJECTS(X)
@@ -4563,8 +4641,8 @@ static PyModuleDef_Slot module_slots[] = {
     {Py_mod_exec, module_exec},
     // All state is in the module and in objects; no object is shared between interpreters.
     SLOT_OWN_GIL
-    // Whoever touches a group holds its critical section, and so does whoever touches its turns and awaitables; module
-    // state is written during exec only, but for the memory that KEEP_ONE lets it keep.
+    // Whoever touches a group holds its critical section, and so does whoever touches its turns, callbacks and awaitables;
+    // module state is written during exec only, but for what KEEP_ONE lets it keep.
     SLOT_NO_GIL
     {0, NULL},
 };
@@ -4574,6 +4652,7 @@ static struct PyModuleDef quattro_module = {
     .m_name = "_quattro",
     .m_doc = PyDoc_STR("The C core of quattro: use quattro.TaskGroup."),
     .m_size = sizeof(quattro_state),
+    .m_methods = module_methods,
     .m_slots = module_slots,
     .m_traverse = module_traverse,
     .m_clear = module_clear,

@@ -56,11 +56,25 @@ PyType_GetDict(PyTypeObject *type)
 {
     return Py_XNewRef(type->tp_dict);
 }
+
+static inline void
+PyFunction_SetVectorcall(PyFunctionObject *function, vectorcallfunc vectorcall)
+{
+    function->vectorcall = vectorcall;
+}
+
+#  include "structmember.h"
+#  define Py_T_PYSSIZET T_PYSSIZET
+#  define Py_READONLY READONLY
 #endif
 
 #if PY_VERSION_HEX < 0x030d0000
-#  define Py_BEGIN_CRITICAL_SECTION(op) {
-#  define Py_END_CRITICAL_SECTION() }
+/* Like PyList_GetItem(), but a new reference. */
+static inline PyObject *
+PyList_GetItemRef(PyObject *list, Py_ssize_t i)
+{
+    return Py_XNewRef(PyList_GetItem(list, i));
+}
 
 /* 1 and a new reference; 0 and NULL when there is no such attribute; -1 and NULL on error. */
 static inline int
@@ -89,34 +103,34 @@ PyDict_GetItemRef(PyObject *dict, PyObject *key, PyObject **result)
 }
 #endif
 
-/* A thread that steps a task holds the group's section and the Task's, and wants either again within.  It would get it
-   only when the mutex, after spinning for its own owner in vain, parks, which releases what the thread holds.  Detaching
-   for a moment does that at once: to be done before a section begins that this thread may have, but not innermost. */
-#if defined(Py_GIL_DISABLED) && PY_VERSION_HEX >= 0x030e0000
+/* A critical section of our own making, because it lends.  A thread that steps a task holds the group's section and the
+   Task's, and wants either again within.  It would get it only when the mutex, after spinning for its own owner in vain,
+   parks, which releases what the thread holds.  Detaching for a moment does that at once: to be done before a section
+   begins that this thread may have, but not innermost. */
+#ifdef Py_GIL_DISABLED
 static inline PyObject *
 lend_sections(PyObject *op)
 {
+#  if PY_VERSION_HEX >= 0x030e0000
     if (PyMutex_IsLocked(&op->ob_mutex)) {
         Py_BEGIN_ALLOW_THREADS
         Py_END_ALLOW_THREADS
     }
+#  endif
     return op;
 }
 
-#  undef Py_BEGIN_CRITICAL_SECTION
-#  define Py_BEGIN_CRITICAL_SECTION(op) \
+#  define BEGIN_SECTION(op) \
     { \
-        PyCriticalSection _py_cs; \
-        PyCriticalSection_Begin(&_py_cs, lend_sections((PyObject *)(op)))
+        PyCriticalSection section_; \
+        PyCriticalSection_Begin(&section_, lend_sections((PyObject *)(op)))
+#  define END_SECTION() \
+        PyCriticalSection_End(&section_); \
+    }
 #else
 #  define lend_sections(op) ((void)(op))
-#endif
-
-/* Are there no references to an object but these?  Not known where threads count apart. */
-#ifdef Py_GIL_DISABLED
-#  define ONLY_REFERENCES(op, count) ((void)(op), 0)
-#else
-#  define ONLY_REFERENCES(op, count) (Py_REFCNT(op) == (count))
+#  define BEGIN_SECTION(op) {
+#  define END_SECTION() }
 #endif
 
 /* May the module keep something for the next group?  Not where threads would have to agree on it. */

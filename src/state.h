@@ -10,6 +10,7 @@
     X(TaskGroup_Type)  /* quattro.TaskGroup's C base */ \
     X(Await_Type)      /* what __aenter__() and __aexit__() return */ \
     X(Turn_Type)       /* a place in the queue */ \
+    X(Callback_Type)   /* what the loop calls for a group */ \
     X(Statistics_Type) /* TaskGroupStatistics */
 
 /* asyncio's parts and our own Python function. */
@@ -19,11 +20,8 @@
     X(CTask)               /* _asyncio.Task */ \
     X(CFuture)             /* _asyncio.Future */ \
     X(task_add_done_callback)  /* its methods */ \
-    X(task_remove_done_callback) \
     X(task_cancel) \
-    X(task_cancelled) \
     X(task_cancelling) \
-    X(task_done) \
     X(task_exception) \
     X(task__exception)     /* the descriptor of its attribute */ \
     X(CancelledError) \
@@ -45,12 +43,12 @@
 
 /* Interned names of attributes and keywords. */
 #define STATE_NAMES(X) \
-    X(__name__) X(__qualname__) X(_abort) X(_debug) X(_exception) X(_must_cancel) \
+    X(__name__) X(__qualname__) X(_abort) X(_debug) X(_exception) X(_log_destroy_pending) X(_must_cancel) \
     X(_on_task_done) X(_ready) X(_task_factory) X(add_done_callback) X(call_exception_handler) X(call_soon) \
     X(cancel) X(cancelled) X(cancelling) X(close) X(concurrency_limit) X(context) X(coro) X(cr_await) \
     X(cr_frame) X(cr_running) X(create_task) X(current_task) X(done) X(eager_start) X(exception) X(func) \
-    X(get_debug) X(get_running_loop) X(get_task_factory) X(loop) X(message) X(msg) X(name) \
-    X(remove_done_callback) X(set_result) X(Task) X(task) X(uncancel)
+    X(get_running_loop) X(get_task_factory) X(is_closed) X(loop) X(message) X(msg) X(name) \
+    X(set_result) X(Task) X(task) X(time) X(uncancel)
 
 typedef struct {
 #define X(field) PyTypeObject *field;
@@ -65,8 +63,6 @@ typedef struct {
     /* Does Task.uncancel() take a pending cancel back when its count reaches zero? (CPython issue 117407 and its
        backports: asked of the Task itself, because micro releases differ.) */
     int uncancel_resets;
-    /* What was an Await: memory for the next one.  No object now, so not in the lists above. */
-    PyObject *free_await;
 } quattro_state;
 
 #endif

@@ -4,9 +4,10 @@ Each mutant replaces a piece of the C, wherever in src/ that is; it is built in 
 tests that ought to notice: a failure, a crash or a hang is what we want. The status is 1 if a mutant survives or no
 longer applies. Arguments choose mutants by a part of their name.
 
-The piece is compared token by token, so that its layout and comments do not matter. Nor do names of ours: what is taken
-is the place where the fewest of them differ, each for one other name throughout, and the report tells which. Two places
-that are equally near, or none, are an error.
+The piece is compared token by token, so that its layout and comments do not matter. Nor does it if a function, a field
+or a constant of ours has been renamed: a name that is nowhere in the C any more may be any other one, the same
+throughout. What is taken is the place where the fewest names differ, and the report tells which. Two places that are
+equally near, or none, are an error.
 """
 
 from __future__ import annotations
@@ -508,14 +509,14 @@ def positions(text: str) -> dict[str, list[int]]:
     found: dict[str, list[int]] = defaultdict(list)
     for i, token in enumerate(tokens(text)):
         found[token[0]].append(i)
-    return found
+    return dict(found)
 
 
-def renamed(piece: list[str], there: list[str]) -> dict[str, str] | None:
+def renamed(piece: list[str], there: list[str], gone: set[str]) -> dict[str, str] | None:
     """The names that differ, if nothing else does; no two have become one."""
     names: dict[str, str] = {}
     for old, new in zip(piece, there, strict=True):
-        if old != new and (FIXED.fullmatch(old) or FIXED.fullmatch(new)):
+        if old != new and (old not in gone or FIXED.fullmatch(new)):
             return None
         if names.setdefault(old, new) != new:
             return None
@@ -525,16 +526,19 @@ def renamed(piece: list[str], there: list[str]) -> dict[str, str] | None:
 def places(piece: str, sources: Sources) -> list[Place]:
     """Where the piece is, or what is nearest to it."""
     wanted = [token[0] for token in tokens(piece)]
+    present = set().union(*(positions(text) for text in sources.values()))
+    gone = {word for word in wanted if word not in present and not FIXED.fullmatch(word)}
     found: list[Place] = []
     for file, text in sources.items():
         there = tokens(text)
         # The rarest token that has to be there as it is says where to look.
-        _, offset = min((len(positions(text)[word]), i) for i, word in enumerate(wanted) if FIXED.fullmatch(word))
-        for position in positions(text)[wanted[offset]]:
+        where = positions(text)
+        _, offset = min((len(where.get(word, ())), i) for i, word in enumerate(wanted) if word not in gone)
+        for position in where.get(wanted[offset], ()):
             matched = there[max(position - offset, 0) : position - offset + len(wanted)]
             if len(matched) != len(wanted):
                 continue
-            names = renamed(wanted, [token[0] for token in matched])
+            names = renamed(wanted, [token[0] for token in matched], gone)
             if names is not None:
                 changes = {old: new for old, new in names.items() if old != new}
                 found.append(Place(file, matched[0].start(), matched[-1].end(), changes))

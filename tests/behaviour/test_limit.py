@@ -554,7 +554,7 @@ async def test_loop_that_refuses_to_schedule() -> None:
     log = Log()
 
     def call_soon(callback: Any, *args: Any, **kwargs: Any) -> Any:
-        if getattr(callback, "__name__", "") == "_wake":
+        if getattr(callback, "__name__", "") == "_start":
             del loop.call_soon
             raise LookupError("not now")
         return original(callback, *args, **kwargs)

@@ -79,7 +79,7 @@ async def test_the_collector_sees_what_a_group_holds() -> None:
     known = [tg._loop, tg._parent_task, tg._errors, error, waiter, running, queued, background]
     assert set(map(id, known)) <= held(tg)
     others = [op for op in gc.get_referents(tg) if id(op) not in map(id, known)]
-    assert {"_on_task_done", "_wake"} <= {getattr(op, "__name__", "") for op in others}
+    assert {"_on_task_done", "_start"} <= {getattr(op, "__name__", "") for op in others}
     assert any(isinstance(op, contextvars.Context) for op in others)
     assert {"loop": tg._loop} in others
     assert {"loop": tg._loop, "eager_start": True} in others or sys.version_info < (3, 12)

@@ -241,19 +241,23 @@ async def test_turn_ended_by_a_stranger() -> None:
 
 
 async def test_awaitables_are_used_once() -> None:
-    """What __aenter__() and __aexit__() return is awaited once, like a coroutine; unused, it does nothing."""
+    """What __aenter__() and __aexit__() return is awaited once, like a coroutine; dropped unused, it warns like one."""
     group = TaskGroup()
     entering = group.__aenter__()
-    group.__aenter__()
+    for unused in (group.__aenter__, lambda: group.__aexit__(None, None, None)):
+        with pytest.warns(RuntimeWarning, match=r"coroutine 'TaskGroup.__a\w+__' was never awaited"):
+            unused()  # type: ignore[unused-coroutine]
     assert await entering is group
     with pytest.raises(RuntimeError, match="cannot reuse already awaited"):
         await entering
-    unused: Any = group.__aexit__(None, None, None)
+    thrown_into: Any = group.__aexit__(None, None, None)
     with pytest.raises(ValueError, match="thrown"):
-        unused.throw(ValueError("thrown"))
+        thrown_into.throw(ValueError("thrown"))
     for bad in ((), (1,), (1, 2, 3, 4)):
+        leaving: Any = group.__aexit__(None, None, None)
         with pytest.raises(TypeError):
-            group.__aexit__(None, None, None).throw(*bad)  # type: ignore[attr-defined]
+            leaving.throw(*bad)
+        leaving.close()
     task = group.create_task(noop())
     await group.__aexit__(None, None, None)
     assert task.result() == 1
