@@ -16,6 +16,8 @@ except ModuleNotFoundError as error:
     ) from None
 from . import (
     _quattro,
+)
+from . import (
     _turn as _turn,  # imported by the C: said here for whoever collects what a program needs
 )
 from ._version import __version__ as __version__
