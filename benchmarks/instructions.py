@@ -134,7 +134,7 @@ def check() -> int:
     same = all(recorded[key] == value for key, value in here.items())
     if not same:
         print(f"recorded on {recorded['python']}, {recorded['compiler']}; this is {here['python']}, {here['compiler']}")
-        print("so there is more room than usual: make guard-record")
+        print("so there is more room than usual: tools/run guard record")
 
     def slower(name: str, now: dict[str, int]) -> tuple[int, float]:
         then = recorded["counts"][name]
@@ -143,7 +143,7 @@ def check() -> int:
 
     measured = measure()
     if measured.keys() != recorded["counts"].keys():
-        sys.exit("other workloads than recorded: make guard-record")
+        sys.exit("other workloads than recorded: tools/run guard record")
     # The interpreter's cache of attributes has one place for a name, by its address: where two that a task needs share
     # one, each costs 300 instructions more. That is nobody's doing, and another layout of memory rarely has it, too.
     for layout in range(1, 5):
@@ -155,7 +155,7 @@ def check() -> int:
     print(f"{'instructions a task':24}{'quattro':>8}{'recorded':>10}{'change':>8}{'bare':>8}")
     for name, now in measured.items():
         change, room = slower(name, now)
-        verdict = "  SLOWER" if change > room else "  faster: make guard-record" if change < -room else ""
+        verdict = "  SLOWER" if change > room else "  faster: tools/run guard record" if change < -room else ""
         worse += change > room
         print(f"{name:24}{now['quattro']:8}{recorded['counts'][name]['quattro']:10}{change:+8}{now['bare']:8}{verdict}")
     return worse

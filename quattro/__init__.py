@@ -4,11 +4,22 @@ from __future__ import annotations
 
 import asyncio
 
+try:
+    from ._quattro import TaskGroupStatistics
+except ModuleNotFoundError as error:
+    if error.name != "quattro._quattro":
+        raise
+    raise ImportError(
+        f"the C of quattro is not built for this Python in {__path__[0]}. If that is its source tree, build it with "
+        "`make run`, or leave the folder to import the quattro that is installed; else install quattro-c again.",
+        name=error.name,
+    ) from None
 from . import (
     _quattro,
+)
+from . import (
     _turn as _turn,  # imported by the C: said here for whoever collects what a program needs
 )
-from ._quattro import TaskGroupStatistics
 from ._version import __version__ as __version__
 
 TYPE_CHECKING = False

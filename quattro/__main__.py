@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import platform
 import sys
 import sysconfig
 from importlib import metadata
 
-from . import TaskGroup, __version__, _quattro
+import quattro
+
+from . import _quattro
+from ._version import __version__
 
 
 def name_of(thing: object) -> str:
@@ -38,10 +42,23 @@ def installed(*distributions: str) -> str:
     return ", ".join(found) or "none"
 
 
+def mixed_up() -> str | None:
+    """What to do if another project's package, which has the name quattro on the index, is installed into ours."""
+    other = installed("quattro")
+    if other == "none":
+        return None
+    ours = issubclass(quattro.TaskGroup, _quattro.TaskGroup)
+    return (
+        f"{other}, another project's, is installed in the same folder, and `import quattro` gives you "
+        f"{'this one for now' if ours else 'that one'}. To have this one: python -m pip uninstall quattro quattro-c, "
+        "then install quattro-c again."
+    )
+
+
 async def facts() -> dict[str, str]:
     """Everything that is printed; what it says of the loop is true of the one that it runs on."""
     loop = asyncio.get_running_loop()
-    async with TaskGroup(concurrency_limit=1) as tg:
+    async with quattro.TaskGroup() as tg:
         task = tg.create_task(asyncio.sleep(0))
     factory = loop.get_task_factory()
     return {
@@ -53,15 +70,20 @@ async def facts() -> dict[str, str]:
         "create_task": name_of(loop.create_task),
         "task factory": "none" if factory is None else name_of(factory),
         "task": name_of(type(task)),
-        # Another project has the same name on the package index: its version here would tell a mix-up.
-        "installed": installed("quattro", "uvloop", "winloop", "anyio", "sentry-sdk", "ddtrace"),
+        "installed": installed("quattro-c", "quattro", "uvloop", "winloop", "anyio", "sentry-sdk", "ddtrace"),
     }
 
 
 def main() -> None:
-    """Print them, one a line."""
+    """Print them, one a line; the status is 1 if two projects share the package's folder."""
+    parser = argparse.ArgumentParser(prog="python -m quattro", description="Print the facts that a bug report needs.")
+    parser.add_argument("--version", action="version", version=f"quattro-c {__version__}")
+    parser.parse_args()
+    wrong = mixed_up()
     for name, value in asyncio.run(facts()).items():
         print(f"{name + ':':14}{value}")
+    if wrong is not None:
+        raise SystemExit(wrong)
 
 
 if __name__ == "__main__":

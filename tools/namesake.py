@@ -1,7 +1,7 @@
 """Run the tests of the pure-Python package of the same name on ours: ``python namesake.py SDIST``.
 
 Its tests of TaskGroup run on quattro.TaskGroup, those of gather() on the function that docs/coming-from-namesake.md
-gives in its place. They are read from its sdist, which ``make namesake`` downloads.
+gives in its place. They are read from its sdist, which ``tools/run namesake`` downloads.
 """
 
 from __future__ import annotations

@@ -25,14 +25,14 @@ under() {
     LD_PRELOAD="$($cc -print-file-name=libasan.so) $($cc -print-file-name=libubsan.so)" "$@"
 }
 
-cp src/_quattro.c sound.c
-sed -i '/^Turn_dealloc/,/^}/ s/type->tp_free(op);/type->tp_free(op); ((volatile Turn *)op)->state = TURN_ENDED;/' src/_quattro.c
+cp -r src sound
+sed -i '/^Turn_dealloc/,/^}/ s/type->tp_free(op);/type->tp_free(op); ((volatile Turn *)op)->state = TURN_ENDED;/' src/*.c
 build
 if under "$python" tools/leaks.py concurrency_limit asyncio 1 >planted.log 2>&1 || ! grep -q heap-use-after-free planted.log; then
     echo "the planted use after free was not found" >&2
     exit 1
 fi
-cp sound.c src/_quattro.c
+cp sound/* src/
 build
 # Without those that weigh memory: the sanitizer keeps what is freed.
 under "$python" -m pytest --ignore tests/hostile/test_leaks.py --deselect tests/hostile/test_soak.py::test_memory_is_flat \

@@ -1,4 +1,4 @@
-"""Memory runs out in every place; `tools/faults.py` says what that means.  `make faults` tries every allocation."""
+"""Memory runs out in every place; `tools/faults.py` says what that means, `tools/run faults` tries every allocation."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """No path through a group leaves memory or references behind; `leaks.py` has the paths.
 
-`make leaks` sets QUATTRO_LEAK_ROUNDS, and runs them longer and on every kind of loop.
+`tools/run leaks` sets QUATTRO_LEAK_ROUNDS, and runs them longer and on every kind of loop.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What `make soak` does, in seconds: every kind of group and every extreme, scaled down, on each kind of loop."""
+"""What `tools/run soak` does, in seconds: every kind of group and every extreme, scaled down, on each kind of loop."""
 
 from __future__ import annotations
 

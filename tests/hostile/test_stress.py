@@ -1,4 +1,4 @@
-"""What `make stress` does, in seconds: each scenario of tools/stress, scaled down, in a process of its own."""
+"""What `tools/run stress` does, in seconds: each scenario of tools/stress, scaled down, in a process of its own."""
 
 from __future__ import annotations
 

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
+import includes
 import pytest
 
-SOURCE = Path(__file__).parents[2] / "src"
 Rule = Callable[[str], Iterator[str]]
 
 
@@ -100,26 +99,53 @@ def name_of(rule: object) -> str | None:
 
 
 @pytest.fixture(scope="module")
-def text() -> str:
-    if not SOURCE.exists():
+def sources() -> dict[str, str]:
+    """The files, without comments."""
+    if not includes.SOURCE.exists():
         pytest.skip("the source of the extension is not here")
-    return without_comments((SOURCE / "_quattro.c").read_text())
+    return {file: without_comments(text) for file, text in includes.read().items()}
+
+
+def broken(rule: Rule, sources: dict[str, str]) -> list[str]:
+    """Where it is broken."""
+    excused = {"compat.h"} if rule is versions_in_compat_only else set()
+    return [f"{file}: {what}" for file, text in sources.items() if file not in excused for what in rule(text)]
 
 
 @pytest.mark.parametrize("rule", RULES, ids=name_of)
-def test_rule(rule: Rule, text: str) -> None:
+def test_rule(rule: Rule, sources: dict[str, str]) -> None:
     """Our C keeps the rule."""
-    assert list(rule(text)) == []
+    assert broken(rule, sources) == []
 
 
 @pytest.mark.parametrize("rule", RULES, ids=name_of)
-def test_rule_finds_what_breaks_it(rule: Rule, text: str) -> None:
+def test_rule_finds_what_breaks_it(rule: Rule, sources: dict[str, str]) -> None:
     """The rule would be seen to be broken."""
     old, new = RULES[rule]
-    assert old in text and list(rule(text.replace(old, new, 1))) != []
+    file = next(file for file, text in sources.items() if old in text)
+    assert broken(rule, sources | {file: sources[file].replace(old, new, 1)}) != []
 
 
-def test_all_functions_are_seen(text: str) -> None:
+def test_all_functions_are_seen(sources: dict[str, str]) -> None:
     """The rules look at every function that ends in a brace of its own at the beginning of a line."""
-    code = re.sub(r'"(?:\\.|[^"\\])*"', '""', text)
-    assert len(functions(text)) == len(re.findall(r"^\{\n", code, re.M)) > 100
+    code = [re.sub(r'"(?:\\.|[^"\\])*"', '""', text) for text in sources.values()]
+    seen = sum(len(functions(text)) for text in sources.values())
+    assert seen == sum(len(re.findall(r"^\{\n", text, re.M)) for text in code) > 100
+
+
+def test_files_know_those_before_them_alone(sources: dict[str, str]) -> None:
+    """What a file includes comes before it in the order of the rooms, so that there is no circle."""
+    assert includes.out_of_order(sources) == []
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "says"),
+    [
+        ("turn.h", '#include "turn.h"', "turn.h includes turn.h, which comes after it"),
+        ("turn.h", '#include "create.h"', "turn.h includes create.h, which comes after it"),
+        ("more.c", "", "more.c has no place in the order"),
+    ],
+)
+def test_a_circle_is_found(file: str, text: str, says: str) -> None:
+    """A file that includes one after it, or none that the order knows, is named."""
+    assert includes.out_of_order({file: text}) == [says]

@@ -35,7 +35,7 @@ import quattro
 
 pytestmark = [pytest.mark.filterwarnings("error"), pytest.mark.usefixtures("unfrozen")]
 
-# By default the same programs every time; with a number, that many new ones for each test (`make model`).
+# By default the same programs every time; with a number, that many new ones for each test (`tools/run model`).
 EXAMPLES = os.environ.get("QUATTRO_MODEL_EXAMPLES")
 EAGER = sys.version_info >= (3, 12)
 EAGER_BOTH = sys.version_info >= (3, 14)  # eager_start next to a task factory

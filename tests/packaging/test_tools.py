@@ -1,0 +1,95 @@
+"""What a contributor types: every command is listed, says what it cannot do, and installs what it needs."""
+
+from __future__ import annotations
+
+import ast
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+RUN = ROOT / "tools" / "run"
+PYTHONS = ROOT / "tools" / "pythons"
+
+needs_bash = pytest.mark.skipif(sys.platform == "win32", reason="the tools are scripts for bash")
+
+
+def test_every_long_run_is_listed() -> None:
+    """`tools/run` alone names each of its commands."""
+    text = RUN.read_text()
+    listed = set(re.findall(r"^#   ([\w-]+) ", text, re.MULTILINE))
+    cases = re.findall(r"^    ([\w |-]+)\)", text, re.MULTILINE)
+    assert listed == {name for case in cases for name in case.split(" | ")}
+
+
+@needs_bash
+@pytest.mark.parametrize("script", [RUN, PYTHONS], ids=lambda path: path.name)
+@pytest.mark.parametrize(("arguments", "status"), [([], 0), (["no-such-thing"], 2)])
+def test_usage(script: Path, arguments: list[str], status: int) -> None:
+    """Without a command, or with one that is not there, a script says what there is."""
+    done = subprocess.run([str(script), *arguments], capture_output=True, text=True)
+    assert done.returncode == status
+    assert "\n  " in done.stdout and "set -e" not in done.stdout
+
+
+@needs_bash
+def test_pythons_that_cannot_be_had(tmp_path: Path) -> None:
+    """Without what it needs, tools/pythons says so in a line, and nothing is left half done."""
+    commands = tmp_path / "bin"
+    commands.mkdir()
+    for name in ("bash", "env", "id", "mkdir", "flock"):
+        (commands / name).symlink_to(shutil.which(name) or "missing")
+    env = {"PATH": str(commands), "QUATTRO_PYTHONS": str(tmp_path / "pythons")}
+    done = subprocess.run([str(PYTHONS), "setup"], env=env, capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1)
+    assert re.match("pythons: (only root|there is no debootstrap)", done.stderr)
+    assert not (tmp_path / "pythons" / "root").exists()
+
+
+def requirements(names: list[str]) -> set[str]:
+    """Distributions, and all that they depend on here."""
+    found: set[str] = set()
+    while names:
+        name = re.split(r"[^\w.-]", names.pop())[0].lower().replace("_", "-")
+        if name not in found:
+            found.add(name)
+            names += [one for one in metadata.requires(name) or [] if "extra ==" not in one] if there(name) else []
+    return found
+
+
+def there(name: str) -> bool:
+    try:
+        metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return False
+    return True
+
+
+def test_make_run_installs_what_the_examples_import() -> None:
+    """What the examples import is in the standard library, or comes with the group that `make run` installs."""
+    groups = tomllib.loads((ROOT / "pyproject.toml").read_text())["dependency-groups"]
+    installed = requirements(list(groups["examples"]))
+    providers = metadata.packages_distributions()
+    for path in (ROOT / "examples").glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            for name in {name.partition(".")[0] for name in names} - sys.stdlib_module_names - {"quattro"}:
+                assert {one.lower() for one in providers[name]} & installed, f"{path.name} imports {name}"
+
+
+def test_make_lists_its_commands() -> None:
+    """`make help` names each target that one may type."""
+    if os.name != "posix" or shutil.which("make") is None:
+        pytest.skip("make is not installed")
+    done = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True)
+    (phony,) = re.findall(r"^\.PHONY: (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    listed = set(re.findall(r"^  make (\w+) ", done.stdout, re.MULTILINE))
+    assert listed == set(phony.split()) - {"help", "tools", "bench-tools"}
