@@ -125,12 +125,6 @@ def stage() -> Iterator[Stage]:
     stage.close()
 
 
-@pytest.fixture(autouse=True)
-def short_stacks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Debug mode takes most of its time to note where a thing was made."""
-    monkeypatch.setattr(asyncio.constants, "DEBUG_STACK_DEPTH", 1)
-
-
 def story(stage: Stage, script: Script, group: Any, mode: Mode) -> Any:
     return stage.tell(script, functools.partial(group, mode), mode)
 
@@ -165,7 +159,7 @@ def test_a_program_tells_the_same_story(stage: Stage, first: int) -> None:
 @pytest.mark.skipif(sys.version_info < (3, 15), reason="asyncio's own has other rules before")
 def test_the_reference_is_asyncios(stage: Stage) -> None:
     """The plain Python group, which says what is right on older versions, tells asyncio's stories, too."""
-    for number in range(SEED, SEED + PROGRAMS // 4):
+    for number in range(SEED, SEED + PROGRAMS // 10):
         program = write(number)
         if model(program) is asyncios:
             script = Script(program)
