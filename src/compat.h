@@ -63,7 +63,7 @@ PyFunction_SetVectorcall(PyFunctionObject *function, vectorcallfunc vectorcall)
     function->vectorcall = vectorcall;
 }
 
-#  include "structmember.h"
+#  include <structmember.h>
 #  define Py_T_PYSSIZET T_PYSSIZET
 #  define Py_READONLY READONLY
 #endif

@@ -65,4 +65,12 @@ typedef struct {
     int uncancel_resets;
 } quattro_state;
 
+extern struct PyModuleDef quattro_module;
+
+static inline quattro_state *
+get_state(PyObject *module)
+{
+    return (quattro_state *)PyModule_GetState(module);
+}
+
 #endif

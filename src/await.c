@@ -1,0 +1,586 @@
+/* Entering and leaving: what __aenter__() and __aexit__() return. */
+
+#include "await.h"
+#include "ending.h"
+#include "loops.h"
+#include "pyutil.h"
+#include "task.h"
+#include "turn.h"
+
+typedef struct Await {
+    PyObject_HEAD
+    TaskGroup *group;
+    PyObject *exc;              // what the body raised
+    PyObject *propagate;        // the CancelledError to raise unless there are errors
+    PyObject *pending;          // the last CancelledError that arrived while waiting
+    AwaitStage stage;           // where to go on
+    unsigned running : 1;
+    unsigned started : 1;
+} Await;
+
+PyObject *
+Await_new(TaskGroup *group, AwaitStage stage, PyObject *exc)
+{
+    PyTypeObject *type = group->state->Await_Type;
+    Await *self = (Await *)type->tp_alloc(type, 0);
+    if (self != NULL) {
+        self->group = (TaskGroup *)Py_NewRef(group);
+        self->exc = Py_XNewRef(exc);
+        self->stage = stage;
+    }
+    return (PyObject *)self;
+}
+
+/* async def __aenter__(self) */
+static int
+enter_lock_held(TaskGroup *group)
+{
+    ASSERT_LOCKED(group);
+    quattro_state *state = group->state;
+    if (group->entered) {
+        PyErr_Format(PyExc_RuntimeError, "TaskGroup %R has already been entered", group);
+        return -1;
+    }
+    PyObject *loop = Py_XNewRef(group->loop);
+    if (loop == NULL) {
+        loop = call_in_module(state->events_dict, state->str_get_running_loop, NULL);
+        if (loop == NULL) {
+            return -1;
+        }
+    }
+    PyObject *parent = call_in_module(state->tasks_dict, state->str_current_task, loop);
+    if (parent == NULL || parent == Py_None || group->entered) {
+        if (parent != NULL) {
+            PyErr_Format(PyExc_RuntimeError,
+                         parent == Py_None ? "TaskGroup %R cannot determine the parent task"
+                                           : "TaskGroup %R has already been entered", group);
+        }
+        Py_DECREF(loop);
+        Py_XDECREF(parent);
+        return -1;
+    }
+    Py_XSETREF(group->loop, loop);
+    Py_XSETREF(group->parent, parent);
+    group->thread = PyThread_get_thread_ident();
+    group->entered = 1;
+    return group->cancel_on_enter ? call_method((PyObject *)group, state->str_cancel) : 0;
+}
+
+void
+drop_tools(TaskGroup *self)
+{
+    Py_CLEAR(self->kwargs);
+    Py_CLEAR(self->eager_kwargs);
+    Py_CLEAR(self->uvloop);
+    Py_CLEAR(self->done_future);
+    Py_CLEAR(self->newest);
+}
+
+/* What the `finally` of asyncio's __aexit__() does, and more: nothing of what the group held stays. */
+static void
+finish_lock_held(TaskGroup *group)
+{
+    ASSERT_LOCKED(group);
+    group->finished = 1;
+    for (size_t i = group->tasks.begin; i < group->tasks.end; i++) {
+        // Only if the exit was broken off.
+        PyObject *task = Py_XNewRef(ENTRY_TASK(group->tasks.entries[i]));
+        if (task != NULL && discard_awaited_by(group, task) < 0) {
+            report_unraisable(task);
+        }
+        Py_XDECREF(task);
+    }
+    Py_CLEAR(group->parent);
+    Py_CLEAR(group->errors);
+    Py_CLEAR(group->base_error);
+    Py_CLEAR(group->waiter);
+    if (group->has_tasks) {
+        drop_tools(group);
+        // Tasks are left only if the exit itself was broken off: their ends are still to be seen.
+        drop_callbacks_lock_held(group);
+    }
+}
+
+/* Wait until the last task is done, or the parent is cancelled: the object to yield. */
+static PyObject *
+exit_wait_lock_held(TaskGroup *group)
+{
+    Turn *turn = Turn_new(group, NULL, TURN_QUEUED);
+    if (turn != NULL) {
+        turn->blocking = turn->exit = 1;
+        Py_XSETREF(group->waiter, (Turn *)Py_NewRef(turn));
+    }
+    return (PyObject *)turn;
+}
+
+/* Report an error that a base error displaces. */
+static int
+report_displaced(TaskGroup *group, PyObject *exc)
+{
+    PyObject *message = PyUnicode_FromFormat("unhandled error in a TaskGroup that raises %s instead",
+                                             Py_TYPE(group->base_error)->tp_name);
+    return report_to_loop(group, message, exc, NULL);
+}
+
+/* Raise what the group has to raise (-1 and the error set), or nothing (0); 1 if the parent has to pass through the
+   loop once first, because uncancel() left a cancellation pending (CPython before 3.13). */
+static int
+exit_uncancel_lock_held(Await *self)
+{
+    TaskGroup *group = self->group;
+    quattro_state *state = group->state;
+    if (!group->parent_cancel_requested) {
+        return 0;
+    }
+    PyObject *parent = Py_NewRef(group->parent);
+    PyObject *count = PyObject_CallMethodNoArgs(parent, state->str_uncancel);
+    int rc = count == NULL ? -1 : PyObject_IsTrue(count);
+    Py_XDECREF(count);
+    if (rc > 0) {
+        // A cancellation from outside remains: it is not ours to drop (CPython issue 155433).
+        if (self->propagate == NULL) {
+            self->propagate = Py_XNewRef(self->pending);
+        }
+        rc = 0;
+    }
+    else if (rc == 0) {
+        Py_CLEAR(self->propagate);
+        rc = attr_is_true(parent, state->str__must_cancel);
+    }
+    Py_DECREF(parent);
+    return rc;
+}
+
+static PyObject *
+TaskGroup_rearm(PyObject *parent, PyObject *Py_UNUSED(ignored))
+{
+    PyObject *count = PyObject_CallMethod(parent, "cancelling", NULL);
+    int wanted = count == NULL ? -1 : PyObject_IsTrue(count);
+    Py_XDECREF(count);
+    for (int i = 0; wanted > 0 && i < 2; i++) {
+        PyObject *result = PyObject_CallMethod(parent, i == 0 ? "uncancel" : "cancel", NULL);
+        Py_XDECREF(result);
+        if (result == NULL) {
+            wanted = -1;
+        }
+    }
+    if (wanted < 0) {
+        return NULL;
+    }
+    Py_RETURN_NONE;
+}
+
+static PyMethodDef TaskGroup_rearm_def = {"_rearm", TaskGroup_rearm, METH_NOARGS, NULL};
+
+/* The parent was cancelled from outside, and the group raises an error instead: cancel it again, so that its next
+   await sees the cancellation.  Where uncancel() does not reset a pending cancellation, a timeout around the group
+   could not take this one back: so it is done from the loop, if it is still wanted then. */
+static int
+exit_rearm_lock_held(TaskGroup *group)
+{
+    quattro_state *state = group->state;
+    PyObject *parent = Py_NewRef(group->parent);
+    long cancelling = task_cancelling(state, parent);
+    int rc = cancelling < 0 ? -1 : 0;
+    if (cancelling > 0 && state->uncancel_resets) {
+        rc = call_method(parent, state->str_uncancel) < 0 ? -1 : call_method(parent, state->str_cancel);
+    }
+    else if (cancelling > 0) {
+        PyObject *rearm = PyCFunction_New(&TaskGroup_rearm_def, parent);
+        rc = rearm == NULL ? -1 : call_soon(group, rearm, NULL, NULL);
+        Py_XDECREF(rearm);
+    }
+    Py_DECREF(parent);
+    return rc;
+}
+
+/* The end of asyncio's _aexit(), from `if self._base_error is not None` on; -1 and an error, or 0. */
+static int
+exit_raise_lock_held(Await *self)
+{
+    TaskGroup *group = self->group;
+    quattro_state *state = group->state;
+    PyObject *exc = self->exc;
+    int exc_is_cancel = exc != NULL && PyErr_GivenExceptionMatches(exc, state->CancelledError);
+    if (group->base_error != NULL) {
+        // Everything that it displaces is reported.
+        PyObject *base = Py_NewRef(group->base_error);
+        PyObject *errors = Py_XNewRef(group->errors);
+        int rc = 0;
+        for (Py_ssize_t i = 0; rc == 0 && errors != NULL && i < PyList_GET_SIZE(errors); i++) {
+            PyObject *error = PyList_GetItemRef(errors, i);
+            rc = error == NULL ? -1 : error == base ? 0 : report_displaced(group, error);
+            Py_XDECREF(error);
+        }
+        if (rc == 0 && exc != NULL && exc != base && !exc_is_cancel) {
+            rc = report_displaced(group, exc);
+        }
+        if (rc < 0) {
+            report_unraisable((PyObject *)group);
+        }
+        raise_exception(base);
+        Py_XDECREF(errors);
+        Py_DECREF(base);
+        return -1;
+    }
+    int has_errors = group->errors != NULL && PyList_GET_SIZE(group->errors) > 0;
+    if (self->propagate != NULL && !has_errors) {
+        raise_exception(self->propagate);
+        return -1;
+    }
+    if (exc != NULL && !exc_is_cancel && append_error(group, exc) < 0) {
+        return -1;
+    }
+    if (!has_errors && (exc == NULL || exc_is_cancel)) {
+        return 0;
+    }
+    if (exit_rearm_lock_held(group) < 0) {
+        return -1;
+    }
+    if (exc != NULL && PyErr_GivenExceptionMatches(exc, PyExc_GeneratorExit) && PyList_GET_SIZE(group->errors) == 1) {
+        raise_exception(exc);
+        return -1;
+    }
+    PyObject *error = PyObject_CallFunction(PyExc_BaseExceptionGroup, "sO", "unhandled errors in a TaskGroup",
+                                            group->errors);
+    if (error != NULL) {
+        PyException_SetCause(error, NULL);      // from None
+        raise_exception(error);
+        Py_DECREF(error);
+    }
+    return -1;
+}
+
+/* asyncio's _aexit(); `thrown` is the exception that the parent's coroutine was resumed with, NULL for a value. */
+static PySendResult
+exit_step_lock_held(Await *self, PyObject *thrown, PyObject **result)
+{
+    TaskGroup *group = self->group;
+    quattro_state *state = group->state;
+    ASSERT_LOCKED(group);
+    int cancelled = thrown != NULL && PyErr_GivenExceptionMatches(thrown, state->CancelledError);
+    if (group->finished && self->stage != AWAIT_EXIT) {
+        self->stage = AWAIT_DONE;       // the collector has been here
+    }
+    switch (self->stage) {
+    case AWAIT_EXIT:
+        if (!group->entered || group->exiting) {
+            PyErr_Format(PyExc_RuntimeError, "TaskGroup %R %s", group,
+                         group->entered ? "is already exiting" : "has not been entered");
+            self->stage = AWAIT_DONE;
+            return PYGEN_ERROR;
+        }
+        group->exiting = 1;
+        self->stage = AWAIT_TASKS;
+        if (self->exc != NULL) {
+            if (is_base_error(self->exc) && group->base_error == NULL) {
+                group->base_error = Py_NewRef(self->exc);
+            }
+            if (PyErr_GivenExceptionMatches(self->exc, state->CancelledError)) {
+                self->propagate = Py_NewRef(self->exc);
+            }
+            if (!group->aborting && call_abort(group) < 0) {
+                goto error;
+            }
+        }
+        if (stop_background_lock_held(group) < 0) {
+            goto error;
+        }
+        break;
+    case AWAIT_TASKS:
+        // The parent may be cancelled many times: each time a new turn is waited on.
+        if (thrown != NULL && !cancelled) {
+            PyErr_SetRaisedException(Py_NewRef(thrown));
+            goto error;
+        }
+        if (cancelled) {
+            Py_XSETREF(self->pending, Py_NewRef(thrown));
+            if (!group->aborting) {
+                Py_XSETREF(self->propagate, Py_NewRef(thrown));
+                if (call_abort(group) < 0 || stop_background_lock_held(group) < 0) {
+                    goto error;
+                }
+            }
+        }
+        break;
+    case AWAIT_LOOP:
+        if (thrown != NULL && !cancelled) {
+            PyErr_SetRaisedException(Py_NewRef(thrown));
+            goto error;
+        }
+        if (cancelled) {
+            long cancelling = task_cancelling(state, group->parent);
+            if (cancelling < 0) {
+                goto error;
+            }
+            if (cancelling > 0) {
+                Py_XSETREF(self->propagate, Py_NewRef(thrown));
+            }
+        }
+        goto end;
+    default:
+        PyErr_SetString(PyExc_RuntimeError, "cannot reuse already awaited __aenter__() or __aexit__()");
+        return PYGEN_ERROR;
+    }
+
+    if (group->tasks.used != 0) {
+        *result = exit_wait_lock_held(group);
+        if (*result == NULL) {
+            goto error;
+        }
+        return PYGEN_NEXT;
+    }
+    int again = exit_uncancel_lock_held(self);
+    if (again < 0) {
+        goto error;
+    }
+    if (again) {
+        self->stage = AWAIT_LOOP;
+        *result = Py_NewRef(Py_None);
+        return PYGEN_NEXT;
+    }
+end:
+    self->stage = AWAIT_DONE;
+    if (exit_raise_lock_held(self) < 0) {
+        goto error;
+    }
+    finish_lock_held(group);
+    *result = Py_NewRef(self->exc == NULL ? Py_None : Py_True);
+    return PYGEN_RETURN;
+
+error:
+    self->stage = AWAIT_DONE;
+    {
+        PyObject *exc = PyErr_GetRaisedException();
+        finish_lock_held(group);
+        PyErr_SetRaisedException(exc);
+    }
+    return PYGEN_ERROR;
+}
+
+static int
+Await_clear(PyObject *op)
+{
+    Await *self = (Await *)op;
+    Py_CLEAR(self->exc);
+    Py_CLEAR(self->propagate);
+    Py_CLEAR(self->pending);
+    return 0;
+}
+
+static PySendResult
+await_advance_lock_held(Await *self, PyObject *thrown, PyObject **result)
+{
+    if (self->stage == AWAIT_ENTER) {
+        self->stage = AWAIT_DONE;
+        if (thrown != NULL) {
+            PyErr_SetRaisedException(Py_NewRef(thrown));
+            return PYGEN_ERROR;
+        }
+        if (enter_lock_held(self->group) < 0) {
+            return PYGEN_ERROR;
+        }
+        *result = Py_NewRef(self->group);
+        return PYGEN_RETURN;
+    }
+    if (thrown != NULL && self->stage == AWAIT_EXIT) {
+        // Before its first step, as a coroutine would.
+        self->stage = AWAIT_DONE;
+        PyErr_SetRaisedException(Py_NewRef(thrown));
+        return PYGEN_ERROR;
+    }
+    PySendResult rc = exit_step_lock_held(self, thrown, result);
+    // Nothing that was raised may be held from here.
+    if (rc == PYGEN_RETURN) {
+        Await_clear((PyObject *)self);
+    }
+    else if (rc == PYGEN_ERROR) {
+        PyObject *exc = PyErr_GetRaisedException();
+        Await_clear((PyObject *)self);
+        PyErr_SetRaisedException(exc);
+    }
+    return rc;
+}
+
+static PySendResult
+await_step_lock_held(Await *self, PyObject *thrown, PyObject **result)
+{
+    *result = NULL;
+    if (self->running) {
+        PyErr_SetString(PyExc_ValueError, "already executing");
+        return PYGEN_ERROR;
+    }
+    self->running = self->started = 1;
+    PySendResult rc = await_advance_lock_held(self, thrown, result);
+    self->running = 0;
+    return rc;
+}
+
+static PySendResult
+Await_am_send(PyObject *op, PyObject *Py_UNUSED(value), PyObject **result)
+{
+    PySendResult rc;
+    BEGIN_SECTION(((Await *)op)->group);
+    rc = await_step_lock_held((Await *)op, NULL, result);
+    check_lock_held(((Await *)op)->group);
+    END_SECTION();
+    return rc;
+}
+
+static PyObject *
+Await_iternext(PyObject *op)
+{
+    PyObject *result;
+    PySendResult rc = Await_am_send(op, Py_None, &result);
+    return iternext_result(rc, result);
+}
+
+static PyObject *
+Await_send(PyObject *op, PyObject *Py_UNUSED(value))
+{
+    PyObject *result;
+    PySendResult rc = Await_am_send(op, Py_None, &result);
+    return send_result(rc, result);
+}
+
+/* The exception that throw(type_or_exc, value, traceback) was given, a new reference; NULL and TypeError for none. */
+static PyObject *
+thrown_exception(PyObject *const *args, Py_ssize_t nargs)
+{
+    if (nargs < 1 || nargs > 3) {
+        PyErr_Format(PyExc_TypeError, "throw() takes 1 to 3 arguments (%zd given)", nargs);
+        return NULL;
+    }
+    PyObject *type = args[0];
+    PyObject *value = nargs > 1 && args[1] != Py_None ? args[1] : NULL;
+    PyObject *exc;
+    if (value != NULL && PyExceptionInstance_Check(value)) {
+        exc = Py_NewRef(value);
+    }
+    else if (PyExceptionClass_Check(type)) {
+        exc = value == NULL ? PyObject_CallNoArgs(type) : PyObject_CallOneArg(type, value);
+    }
+    else {
+        exc = Py_NewRef(type);
+    }
+    if (exc != NULL && !PyExceptionInstance_Check(exc)) {
+        PyErr_Format(PyExc_TypeError, "throw() takes an exception, not %R", exc);
+        Py_CLEAR(exc);
+    }
+    if (exc != NULL && nargs == 3 && args[2] != Py_None && PyException_SetTraceback(exc, args[2]) < 0) {
+        Py_CLEAR(exc);
+    }
+    return exc;
+}
+
+static PyObject *
+Await_throw(PyObject *op, PyObject *const *args, Py_ssize_t nargs)
+{
+    PyObject *thrown = thrown_exception(args, nargs);
+    if (thrown == NULL) {
+        return NULL;
+    }
+    PyObject *result;
+    PySendResult rc;
+    BEGIN_SECTION(((Await *)op)->group);
+    rc = await_step_lock_held((Await *)op, thrown, &result);
+    check_lock_held(((Await *)op)->group);
+    END_SECTION();
+    Py_DECREF(thrown);
+    return send_result(rc, result);
+}
+
+/* Broken off while waiting: what GeneratorExit would do to asyncio's coroutine. */
+static PyObject *
+Await_close(PyObject *op, PyObject *Py_UNUSED(ignored))
+{
+    Await *self = (Await *)op;
+    int running;
+    BEGIN_SECTION(self->group);
+    running = self->running;
+    self->started = 1;
+    if (!running) {
+        if (self->stage == AWAIT_TASKS || self->stage == AWAIT_LOOP) {
+            finish_lock_held(self->group);
+        }
+        self->stage = AWAIT_DONE;
+        Await_clear(op);
+    }
+    END_SECTION();
+    if (running) {
+        PyErr_SetString(PyExc_ValueError, "already executing");
+        return NULL;
+    }
+    Py_RETURN_NONE;
+}
+
+static int
+Await_traverse(PyObject *op, visitproc visit, void *arg)
+{
+    Await *self = (Await *)op;
+    Py_VISIT(Py_TYPE(op));
+    Py_VISIT(self->group);
+    Py_VISIT(self->exc);
+    Py_VISIT(self->propagate);
+    Py_VISIT(self->pending);
+    return 0;
+}
+
+/* As a coroutine that is dropped before its first step. */
+static void
+Await_finalize(PyObject *op)
+{
+    Await *self = (Await *)op;
+    if (self->started) {
+        return;
+    }
+    PyObject *exc = PyErr_GetRaisedException();
+    if (PyErr_WarnFormat(PyExc_RuntimeWarning, 1, "coroutine 'TaskGroup.%s' was never awaited",
+                         self->stage == AWAIT_ENTER ? "__aenter__" : "__aexit__") < 0)
+    {
+        report_unraisable(op);
+    }
+    PyErr_SetRaisedException(exc);
+}
+
+static void
+Await_dealloc(PyObject *op)
+{
+    PyTypeObject *type = Py_TYPE(op);
+    if (!((Await *)op)->started && PyObject_CallFinalizerFromDealloc(op) < 0) {
+        return;
+    }
+    PyObject_GC_UnTrack(op);
+    Await_clear(op);
+    Py_CLEAR(((Await *)op)->group);
+    type->tp_free(op);
+    Py_DECREF(type);
+}
+
+static PyMethodDef Await_methods[] = {
+    {"send", Await_send, METH_O, NULL},
+    {"throw", (PyCFunction)(void (*)(void))Await_throw, METH_FASTCALL, NULL},
+    {"close", Await_close, METH_NOARGS, NULL},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyType_Slot Await_slots[] = {
+    {Py_tp_doc, (void *)PyDoc_STR("What a group's __aenter__() and __aexit__() return. Internal.")},
+    {Py_tp_dealloc, Await_dealloc},
+    {Py_tp_traverse, Await_traverse},
+    {Py_tp_clear, Await_clear},
+    {Py_tp_finalize, Await_finalize},
+    {Py_tp_iter, PyObject_SelfIter},
+    {Py_tp_iternext, Await_iternext},
+    {Py_am_await, PyObject_SelfIter},
+    {Py_am_send, Await_am_send},
+    {Py_tp_methods, Await_methods},
+    {0, NULL},
+};
+
+PyType_Spec Await_spec = {
+    .name = "quattro._quattro._Await",
+    .basicsize = sizeof(Await),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_IMMUTABLETYPE | Py_TPFLAGS_DISALLOW_INSTANTIATION,
+    .slots = Await_slots,
+};

@@ -1,0 +1,15 @@
+/* Entering and leaving: what __aenter__() and __aexit__() return. */
+
+#ifndef QUATTRO_AWAIT_H
+#define QUATTRO_AWAIT_H
+
+#include "group.h"
+
+extern PyType_Spec Await_spec;
+
+PyObject *Await_new(TaskGroup *group, AwaitStage stage, PyObject *exc);
+
+/* What the making of tasks has left, but for the callbacks. */
+void drop_tools(TaskGroup *self);
+
+#endif

@@ -1,0 +1,431 @@
+/* Making a task: refuse, make, adopt, queue. */
+
+#include "create.h"
+#include "callback.h"
+#include "coro.h"
+#include "ending.h"
+#include "loops.h"
+#include "pyutil.h"
+#include "slots.h"
+#include "task.h"
+#include "turn.h"
+
+/* Who is called at the end of the task that is about to be made: *hook is somebody's _on_task_done, which is looked up
+   for each task, as asyncio does, or NULL for ours. */
+static int
+find_hook(TaskGroup *self, PyObject **hook)
+{
+    *hook = PyObject_GetAttr((PyObject *)self, self->state->str__on_task_done);
+    if (*hook == NULL) {
+        return -1;
+    }
+    if (is_own_method((PyObject *)self, *hook, TaskGroup__on_task_done)) {
+        Py_CLEAR(*hook);
+    }
+    if (self->done == NULL) {
+        PyObject *done = Callback_new(self, end_of_task_lock_held, "_on_task_done", TaskGroup__on_task_done);
+        if (done == NULL) {
+            Py_CLEAR(*hook);
+            return -1;
+        }
+        self->has_tasks = 1;
+        Py_XSETREF(self->done, done);
+    }
+    return 0;
+}
+
+/* An eager task may have aborted the group before it was in the set (CPython issue 155418).  It is asked only once, so it
+   is cancelled whatever it says. */
+static int
+cancel_newcomer_lock_held(TaskGroup *self, PyObject *task)
+{
+    PyObject *first = NULL;
+    int done = call_is_true(task, self->state->str_done);
+    collect_error(task, &first, done);
+    int tag = TaskSet_tag(&self->tasks, task);
+    if (done <= 0 && tag >= 0 && !(tag & MARK)) {
+        TaskSet_set_tag(&self->tasks, task, tag | MARK);
+        collect_error(task, &first, cancel_task(self->state, task));
+    }
+    return raise_collected(first);
+}
+
+/* A new task, which has run already if it is eager, joins the group, with a callback that is added unless it is NULL.  0;
+   or -1, and it is not in the group.  Then *slot is cleared if its end has been seen all the same. */
+static int
+join_lock_held(TaskGroup *self, PyObject *task, int kind, PyObject *callback, int *slot)
+{
+    ASSERT_LOCKED(self);
+    if (self->finished) {
+        // Under the call that made the task, by a hook or another thread.
+        PyErr_Format(PyExc_RuntimeError, "TaskGroup %R is finished", self);
+        return -1;
+    }
+    if (TaskSet_add(&self->tasks, task, kind) < 0) {
+        return -1;
+    }
+    self->background += kind == KIND_BACKGROUND;
+    if (add_awaited_by(self, task) == 0 && (callback == NULL || add_done_callback(self, task, callback) == 0)) {
+        return 0;
+    }
+    if (TaskSet_take(&self->tasks, task) >= 0) {
+        Py_DECREF(task);
+        self->background -= kind == KIND_BACKGROUND;
+    }
+    else {
+        *slot = 0;              // somebody has announced its end
+    }
+    return -1;
+}
+
+/* The group can't have a new task, for the reason that is set: drop the reference to it, and give back the slot that it
+   may hold. */
+static PyObject *
+refuse_task_lock_held(TaskGroup *self, PyObject *task, PyObject *coro, int slot)
+{
+    PyObject *first = PyErr_GetRaisedException();
+    if (cancel_task(self->state, task) < 0) {
+        PyErr_Clear();          // it may not even be a task
+        close_unstarted(self->state, coro);
+    }
+    if (slot) {
+        collect_error(self, &first, release_lock_held(self));
+    }
+    Py_DECREF(task);
+    PyErr_SetRaisedException(first);
+    return NULL;
+}
+
+/* Take over the reference to a new task, which runs `coro`, and return it; or drop it, with an error, and give back the
+   slot of a KIND_SLOT.  `callback` is what is to be called at its end, NULL if it tells. */
+static PyObject *
+adopt_lock_held(TaskGroup *self, PyObject *task, PyObject *coro, int kind, PyObject *callback)
+{
+    int slot = kind == KIND_SLOT;
+    if (join_lock_held(self, task, kind, callback, &slot) < 0) {
+        return refuse_task_lock_held(self, task, coro, slot);
+    }
+    if (self->aborting && cancel_newcomer_lock_held(self, task) < 0) {
+        Py_CLEAR(task);         // the group waits for it all the same
+    }
+    return task;
+}
+
+/* run_turn(turn), under the name of what it stands for. */
+static PyObject *
+start_turn(TaskGroup *self, Turn *turn)
+{
+    quattro_state *state = self->state;
+    PyObject *runner = PyObject_CallOneArg(state->run_turn, (PyObject *)turn);
+    if (runner != NULL && copy_names(state, runner, turn->coro) < 0) {
+        close_coroutine(state, runner);
+        Py_CLEAR(runner);
+    }
+    return runner;
+}
+
+/* May a task start within the call that makes it, to wait at once for its turn?  Not where somebody could see that.  In
+   another thread it would be the loop's current task while that runs another one.  In a context that somebody is in (who
+   creates tasks that share it, say) none can, and CPython's Task, which finds that out too late, stays the loop's current
+   task; a copy of its own is entered by nobody. */
+static int
+may_park(TaskGroup *self, const Call *call, PyObject *hook)
+{
+    return TASK_TAKES_EAGER_START && hook == NULL && PyThread_get_thread_ident() == self->thread
+           && !call_has(call, self->state->str_context);
+}
+
+/* No slot: the turn, which has a task now, goes to the end of the queue. */
+static int
+queue_turn_lock_held(TaskGroup *self, Turn *turn)
+{
+    if (turn->state != TURN_QUEUED || self->finished) {
+        return 0;
+    }
+    Py_INCREF(turn);
+    Link_append(&self->queue, &turn->link);
+    self->queued++;
+    if (self->aborting) {
+        drain_queue_lock_held(self);
+    }
+    return grant_lock_held(self);
+}
+
+/* A task for a turn, which runs `runner`. */
+static PyObject *
+create_for_turn_lock_held(TaskGroup *self, const Call *call, Turn *turn, PyObject *runner, PyObject *hook)
+{
+    int direct;
+    Call runner_call = {runner, call->values, call->kwnames};
+    PyObject *task = make_task(self, &runner_call, may_park(self, call, hook) ? turn : NULL, &direct);
+    if (task == NULL) {
+        close_unstarted(self->state, runner);
+        return NULL;
+    }
+    turn->task = task;
+    turn->hook = Py_XNewRef(hook);
+    turn->quiet = direct && hook == NULL && turn->waker != NULL;
+    PyObject *callback = turn->quiet ? NULL : turn_new_callback(turn);
+    if (callback == NULL && !turn->quiet) {
+        return refuse_task_lock_held(self, task, runner, 0);
+    }
+    task = adopt_lock_held(self, task, runner, KIND_PLAIN, callback);
+    Py_XDECREF(callback);
+    return task;
+}
+
+static PyObject *
+create_queued_lock_held(TaskGroup *self, const Call *call, PyObject *hook)
+{
+    ASSERT_LOCKED(self);
+    if (self->start == NULL) {
+        PyObject *start = Callback_new(self, start_lock_held, "_start", NULL);
+        if (start == NULL) {
+            close_coroutine(self->state, call->coro);
+            return NULL;
+        }
+        Py_XSETREF(self->start, start);
+    }
+    Turn *turn = Turn_new(self, call->coro, TURN_QUEUED);
+    if (turn == NULL) {
+        close_coroutine(self->state, call->coro);
+        return NULL;
+    }
+    PyObject *runner = start_turn(self, turn);
+    PyObject *task = runner == NULL ? NULL : create_for_turn_lock_held(self, call, turn, runner, hook);
+    Py_XDECREF(runner);
+    if (task == NULL) {
+        PyObject *exc = PyErr_GetRaisedException();
+        turn->quiet = 0;
+        if (turn->state == TURN_QUEUED) {
+            turn->state = TURN_ENDED;
+        }
+        turn_close_coro(turn);
+        PyErr_SetRaisedException(exc);
+    }
+    // In the queue only now: nobody may be granted a slot before there is a task to take it.
+    else if (queue_turn_lock_held(self, turn) < 0) {
+        Py_CLEAR(task);
+    }
+    Py_DECREF(turn);
+    return task;
+}
+
+/* A newcomer that found a free slot has a task: does it still hold the slot?  Whoever is granted one from now on takes a
+   first step after that of the newcomer. */
+static int
+keeps_slot_lock_held(TaskGroup *self, PyObject *task, PyObject *coro, int may_be_eager)
+{
+    int ended = may_be_eager ? has_ended_well(self->state, task) : 0;
+    if (ended > 0) {
+        return 0;
+    }
+    if (ended < 0) {
+        PyErr_Clear();          // not a task that could be asked: adopt() says so, unless add_done_callback() works
+    }
+    Py_XSETREF(self->newest, Py_NewRef(coro));
+    self->may_ride = 0;
+    return 1;
+}
+
+/* A task for a coroutine that may start at once, with a slot if it is of KIND_SLOT.  `turn` is that of a callable, which
+   `coro` calls; NULL for others. */
+static PyObject *
+create_started_lock_held(TaskGroup *self, const Call *call, PyObject *coro, Turn *turn, int *kind, PyObject *hook)
+{
+    int has_eager_start = call_has(call, self->state->str_eager_start);
+    // A callable's task can tell its own end, and needs no callback then; but a slot and a background task have one.
+    Turn *park = turn != NULL && *kind == KIND_PLAIN && !has_eager_start && may_park(self, call, hook) ? turn : NULL;
+    int direct;
+    Call coro_call = {coro, call->values, call->kwnames};
+    PyObject *task = make_task(self, &coro_call, park, &direct);
+    if (task == NULL) {
+        close_unstarted(self->state, coro);
+        *kind = KIND_PLAIN;
+        return NULL;
+    }
+    if (*kind == KIND_SLOT && !keeps_slot_lock_held(self, task, coro, !direct || has_eager_start)) {
+        *kind = KIND_PLAIN;     // and the caller gives the slot back
+    }
+    if (park != NULL && direct && turn->waker != NULL) {
+        // A first step is scheduled when the task is made.
+        if (turn_step_task_lock_held(turn, NULL) < 0) {
+            return refuse_task_lock_held(self, task, coro, 0);
+        }
+        turn->task = task;
+        turn->quiet = 1;
+        task = adopt_lock_held(self, task, coro, *kind, NULL);
+        turn->quiet = task != NULL;
+        return task;
+    }
+    PyObject *callback = Py_XNewRef(hook != NULL ? hook : self->done);
+    if (callback == NULL) {
+        PyErr_Format(PyExc_RuntimeError, "TaskGroup %R is finished", self);
+        return refuse_task_lock_held(self, task, coro, *kind == KIND_SLOT);
+    }
+    task = adopt_lock_held(self, task, coro, *kind, callback);
+    Py_DECREF(callback);
+    return task;
+}
+
+static PyObject *
+create_now_lock_held(TaskGroup *self, const Call *call, int callable, int kind, PyObject *hook)
+{
+    ASSERT_LOCKED(self);
+    int slot = kind == KIND_SLOT;
+    self->slots += slot;        // before the callable is asked for its name, or the task may run, and create others
+    Turn *turn = NULL;
+    PyObject *coro = Py_NewRef(call->coro);
+    if (callable) {
+        turn = Turn_new(self, coro, TURN_CALL);
+        Py_SETREF(coro, turn == NULL ? NULL : start_turn(self, turn));
+    }
+    PyObject *task = NULL;
+    if (coro != NULL) {
+        task = create_started_lock_held(self, call, coro, turn, &kind, hook);
+        slot = slot && kind == KIND_PLAIN;
+    }
+    Py_XDECREF(coro);
+    Py_XDECREF(turn);
+    if (slot) {
+        PyObject *first = task == NULL ? PyErr_GetRaisedException() : NULL;
+        collect_error(self, &first, release_lock_held(self));
+        if (first != NULL) {
+            Py_CLEAR(task);
+        }
+        PyErr_SetRaisedException(first);
+    }
+    return task;
+}
+
+/* asyncio's RuntimeError with asyncio's text, and what to do about it as a note below it in the traceback. */
+static PyObject *
+refuse(TaskGroup *self, PyObject *coro, const char *why, const char *note)
+{
+    close_coroutine(self->state, coro);
+    PyErr_Format(PyExc_RuntimeError, "TaskGroup %R %s", self, why);
+    PyObject *exc = PyErr_GetRaisedException();
+    PyObject *result = PyObject_CallMethod(exc, "add_note", "s", note);
+    if (result == NULL) {
+        PyErr_Clear();
+    }
+    Py_XDECREF(result);
+    PyErr_SetRaisedException(exc);
+    return NULL;
+}
+
+static PyObject *
+create_lock_held(TaskGroup *self, const Call *call, int background)
+{
+    ASSERT_LOCKED(self);
+    quattro_state *state = self->state;
+    PyObject *coro = call->coro;
+    int rc = is_coroutine(state, coro);
+    if (rc < 0) {
+        return NULL;
+    }
+    if (rc == 0 && !PyCallable_Check(coro)) {
+        set_not_a_coroutine(coro);
+        return NULL;
+    }
+    if (!self->entered) {
+        return refuse(self, coro, "has not been entered", "Create tasks inside `async with TaskGroup() as tg:`.");
+    }
+    if (self->finished || (self->exiting && self->tasks.used == 0)) {
+        return refuse(self, coro, "is finished",
+                      "Its `async with` block has ended: create tasks inside it, or from the group's own tasks.");
+    }
+    if (self->aborting) {
+        return refuse(self, coro, "is shutting down",
+                      "Its tasks are being cancelled: one of them or the body failed, it was cancelled from outside, "
+                      "or somebody called cancel(). The exit of the group raises the errors, if there are any.");
+    }
+    if (background && self->stopping) {
+        return refuse(self, coro, "is shutting down",
+                      "Its body and foreground tasks have ended, and its background tasks are being cancelled. What "
+                      "has to be done still can be a task made by create_task().");
+    }
+    PyObject *hook;
+    if (find_hook(self, &hook) < 0) {
+        close_coroutine(state, coro);
+        return NULL;
+    }
+    PyObject *task;
+    if (background) {
+        task = create_now_lock_held(self, call, !rc, KIND_BACKGROUND, hook);
+    }
+    else if (self->limit == 0) {
+        task = create_now_lock_held(self, call, !rc, KIND_PLAIN, hook);
+    }
+    else if (self->slots < self->limit && Link_is_empty(&self->queue) && self->starting == 0) {
+        task = create_now_lock_held(self, call, !rc, KIND_SLOT, hook);
+    }
+    else {
+        task = create_queued_lock_held(self, call, hook);
+    }
+    Py_XDECREF(hook);
+    return task;
+}
+
+PyObject *
+create(PyObject *op, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames, int background)
+{
+    TaskGroup *self = GROUP(op);
+    quattro_state *state = self->state;
+    Py_ssize_t nkw = kwnames == NULL ? 0 : PyTuple_GET_SIZE(kwnames);
+    if (nargs == 0) {
+        // create_task(coro=...): the same call with `coro` in front.
+        for (Py_ssize_t i = 0; i < nkw; i++) {
+            if (PyUnicode_Compare(PyTuple_GET_ITEM(kwnames, i), state->str_coro) != 0) {
+                continue;
+            }
+            PyObject *names = PyTuple_New(nkw - 1);
+            PyObject **moved = PyMem_New(PyObject *, nkw);
+            PyObject *task = NULL;
+            if (names == NULL || moved == NULL) {
+                PyErr_NoMemory();
+                close_coroutine(state, args[i]);
+            }
+            else {
+                moved[0] = args[i];
+                for (Py_ssize_t j = 0, k = 0; j < nkw; j++) {
+                    if (j != i) {
+                        moved[k + 1] = args[j];
+                        PyTuple_SET_ITEM(names, k++, Py_NewRef(PyTuple_GET_ITEM(kwnames, j)));
+                    }
+                }
+                task = create(op, moved, 1, names, background);
+            }
+            Py_XDECREF(names);
+            PyMem_Free(moved);
+            return task;
+        }
+    }
+    const char *method = background ? "create_background_task" : "create_task";
+    if (nargs != 1 || (nkw > 0 && call_has(&(Call){NULL, NULL, kwnames}, state->str_coro))) {
+        for (Py_ssize_t i = 0; i < nargs + nkw; i++) {
+            close_coroutine(state, args[i]);
+        }
+        if (nargs > 1) {
+            PyErr_Format(PyExc_TypeError,
+                         "%s() takes one coroutine or callable (%zd arguments given): call the function with its "
+                         "arguments and pass what it returns; name, context and eager_start are keyword-only",
+                         method, nargs);
+        }
+        else {
+            PyErr_Format(PyExc_TypeError, nargs == 0 ? "%s() missing 1 required positional argument: 'coro'"
+                         : "%s() got multiple values for argument 'coro'", method);
+        }
+        return NULL;
+    }
+    Call call = {args[0], args + 1, kwnames};
+    PyObject *task;
+    BEGIN_SECTION(op);
+    task = create_lock_held(self, &call, background);
+    if (task == NULL) {
+        drop_callbacks_lock_held(self);     // finished meanwhile, for all that it could run
+    }
+    check_lock_held(self);
+    END_SECTION();
+    return task;
+}

@@ -1,0 +1,344 @@
+/* What a task's end brings: its error, the abort, the end of the background tasks, the parent's next step. */
+
+#include "ending.h"
+#include "callback.h"
+#include "loops.h"
+#include "pyutil.h"
+#include "slots.h"
+#include "task.h"
+#include "turn.h"
+
+int
+append_error(TaskGroup *self, PyObject *exc)
+{
+    if (self->errors == NULL) {
+        self->errors = PyList_New(0);
+        if (self->errors == NULL) {
+            return -1;
+        }
+    }
+    return PyList_Append(self->errors, exc);
+}
+
+int
+call_abort(TaskGroup *self)
+{
+    return call_method((PyObject *)self, self->state->str__abort);
+}
+
+/* Cancel the tasks that the group has not cancelled yet, once each.  A background task that somebody else has cancelled
+   is left to its clean-up.  All are tried; the first error is raised. */
+static int
+cancel_tasks_lock_held(TaskGroup *self)
+{
+    ASSERT_LOCKED(self);
+    quattro_state *state = self->state;
+    PyObject *first = NULL;
+    size_t found;
+    do {
+        size_t at = 0;
+        found = 0;
+        PyObject *task;
+        int kind;
+        while ((task = TaskSet_mark_next(&self->tasks, &at, &kind)) != NULL) {
+            found++;
+            long cancelling = kind == KIND_BACKGROUND ? task_cancelling(state, task) : 0;
+            collect_error(self, &first, cancelling < 0 ? -1 : 0);
+            if (cancelling <= 0) {      // it is asked only once, so it is cancelled if it doesn't say
+                collect_error(self, &first, cancel_task(state, task));
+            }
+            Py_DECREF(task);
+        }
+    } while (found > 0);
+    return raise_collected(first);
+}
+
+void
+drain_queue_lock_held(TaskGroup *self)
+{
+    ASSERT_LOCKED(self);
+    while (!Link_is_empty(&self->queue)) {
+        Turn *turn = TURN_OF(self->queue.next);
+        Py_INCREF(turn);
+        turn_leave_lock_held(turn, TURN_CANCELLED);
+        if (tell_cancelled_lock_held(turn) < 0) {
+            report_unraisable((PyObject *)self);
+        }
+        turn_close_coro(turn);
+        Py_DECREF(turn);
+    }
+}
+
+static int
+abort_lock_held(TaskGroup *self)
+{
+    ASSERT_LOCKED(self);
+    self->aborting = 1;
+    int rc = cancel_tasks_lock_held(self);
+    PyObject *exc = PyErr_GetRaisedException();
+    drain_queue_lock_held(self);
+    PyErr_SetRaisedException(exc);
+    return rc;
+}
+
+int
+stop_background_lock_held(TaskGroup *self)
+{
+    if (!self->exiting || self->stopping || self->aborting || self->finished
+        || self->background == 0 || self->tasks.used != self->background)
+    {
+        return 0;
+    }
+    self->stopping = 1;
+    return cancel_tasks_lock_held(self);
+}
+
+int
+cancel_lock_held(TaskGroup *self)
+{
+    ASSERT_LOCKED(self);
+    if (!self->entered) {
+        self->cancel_on_enter = 1;
+        return 0;
+    }
+    if (self->finished || (self->exiting && self->tasks.used == 0) || self->aborting) {
+        return 0;
+    }
+    PyObject *parent = Py_XNewRef(self->parent);
+    int rc = call_abort(self);
+    if (parent != NULL && !self->parent_cancel_requested) {
+        PyObject *first = PyErr_GetRaisedException();
+        self->parent_cancel_requested = 1;
+        if (call_method(parent, self->state->str_cancel) < 0) {
+            rc = -1;
+        }
+        restore_first_error(first, parent);
+    }
+    Py_XDECREF(parent);
+    return rc;
+}
+
+PyObject *
+TaskGroup__abort(PyObject *op, PyObject *Py_UNUSED(ignored))
+{
+    int rc;
+    BEGIN_SECTION(op);
+    rc = abort_lock_held(GROUP(op));
+    check_lock_held(GROUP(op));
+    END_SECTION();
+    if (rc < 0) {
+        return NULL;
+    }
+    Py_RETURN_NONE;
+}
+
+/* May the parent take its step right here, one iteration of the loop earlier than by way of the loop?  Only if it would
+   be the next to run in any case: in the last task's Callback, with nothing else ready.  -1 on error. */
+static int
+parent_may_step(TaskGroup *self)
+{
+    if (self->running == NULL) {
+        return 0;
+    }
+    int idle = loop_is_idle(self);
+    return idle <= 0 ? idle : no_task_is_running(self);
+}
+
+/* The last task has ended: have the parent, which waits on this turn, take its next step, now or by way of the loop. */
+static int
+wake_parent_lock_held(TaskGroup *self, Turn *waiter)
+{
+    ASSERT_LOCKED(self);
+    if (waiter->waker == NULL || self->loop == NULL) {
+        return 0;               // add_done_callback() will see that it need not wait
+    }
+    PyObject *first = NULL;
+    int timed = 0;
+    int now = parent_may_step(self);
+    if (now > 0) {
+        timed = loop_times_callbacks(self);
+    }
+    collect_error(self, &first, now < 0 || timed < 0 ? -1 : 0);
+    collect_error(self, &first, now > 0 && first == NULL && waiter->waker_context != NULL
+                                ? turn_step_task_now_lock_held(waiter, (PyObject *)waiter, timed)
+                                : turn_step_task_lock_held(waiter, NULL));
+    return raise_collected(first);
+}
+
+/* What a task's error does to the group (asyncio's _on_task_done from `self._errors.append(exc)` on). */
+static int
+take_error_lock_held(TaskGroup *self, PyObject *task, PyObject *exc)
+{
+    quattro_state *state = self->state;
+    PyObject *first = NULL;
+    PyObject *parent = Py_XNewRef(self->parent);
+    int parent_done = 1;
+    if (parent != NULL) {
+        collect_error(task, &first, append_error(self, exc));
+        if (is_base_error(exc) && self->base_error == NULL) {
+            self->base_error = Py_NewRef(exc);
+        }
+        parent_done = call_is_true(parent, state->str_done);
+        collect_error(task, &first, parent_done);
+    }
+    if (parent_done > 0) {
+        PyObject *message = PyUnicode_FromFormat("Task %R has errored out but its parent task %R is already completed",
+                                                 task, parent == NULL ? Py_None : parent);
+        collect_error(task, &first, report_to_loop(self, message, exc, task));
+    }
+    else if (parent_done == 0 && !self->aborting && !self->parent_cancel_requested) {
+        // The parent is cancelled to get it out of the body, and uncancelled in __aexit__().
+        collect_error(task, &first, call_abort(self));
+        self->parent_cancel_requested = 1;
+        collect_error(task, &first, cancel_task(state, parent));
+    }
+    Py_XDECREF(parent);
+    return raise_collected(first);
+}
+
+/* Ask a task that is done how it ended. */
+static int
+take_outcome_lock_held(TaskGroup *self, PyObject *task)
+{
+    PyObject *exc;
+    int rc = task_error(self->state, task, &exc);
+    if (rc > 0) {
+        rc = take_error_lock_held(self, task, exc);
+        Py_DECREF(exc);
+    }
+    return rc;
+}
+
+/* Turns whose Tasks have been announced to have ended, but have not: their coroutines will not run. */
+static void
+drop_turns_lock_held(TaskGroup *self)
+{
+    Link *heads[] = {&self->queue, &self->granted, &self->cancelled};
+    for (int i = 0; i < 3; i++) {
+        while (!Link_is_empty(heads[i])) {
+            Turn *turn = TURN_OF(heads[i]->next);
+            Py_INCREF(turn);
+            turn_leave_lock_held(turn, TURN_ENDED);
+            turn_close_coro(turn);
+            Py_DECREF(turn);
+        }
+    }
+}
+
+void
+drop_callbacks_lock_held(TaskGroup *self)
+{
+    if (self->finished && self->tasks.used == 0) {
+        drop_turns_lock_held(self);
+        Py_CLEAR(self->done);
+        Py_CLEAR(self->start);
+        TaskSet_clear(&self->tasks);
+    }
+}
+
+int
+task_ended_lock_held(TaskGroup *self, PyObject *task, PyObject *error)
+{
+    ASSERT_LOCKED(self);
+    PyObject *first = NULL;
+    int tag = TaskSet_take(&self->tasks, task);
+    int kind = tag < 0 ? KIND_PLAIN : tag & KIND_MASK;
+    if (kind == KIND_BACKGROUND) {
+        self->background--;
+    }
+    collect_error(task, &first, discard_awaited_by(self, task));
+    Turn *waiter = NULL;
+    if (self->tasks.used == 0 && self->waiter != NULL && self->waiter->state == TURN_QUEUED) {
+        waiter = (Turn *)Py_NewRef(self->waiter);
+        waiter->state = TURN_RUNNING;
+    }
+    collect_error(task, &first, error == NULL ? take_outcome_lock_held(self, task)
+                                              : take_error_lock_held(self, task, error));
+    if (kind == KIND_SLOT) {
+        collect_error(task, &first, release_and_start_lock_held(self));
+    }
+    collect_error(task, &first, stop_background_lock_held(self));
+    if (waiter != NULL) {
+        collect_error(task, &first, wake_parent_lock_held(self, waiter));
+        Py_DECREF(waiter);
+    }
+    drop_callbacks_lock_held(self);
+    if (tag >= 0) {
+        Py_DECREF(task);        // the set's
+    }
+    return raise_collected(first);
+}
+
+int
+end_of_task_lock_held(TaskGroup *self, PyObject *task)
+{
+    return task_ended_lock_held(self, task, NULL);
+}
+
+/* A task that ends well, and is not the last one, leaves the set. */
+static int
+forget_lock_held(TaskGroup *self, PyObject *task)
+{
+    ASSERT_LOCKED(self);
+    int tag = TaskSet_take(&self->tasks, task);
+    int rc = 0;
+    if (tag >= 0) {             // another thread may have announced its end
+        rc = discard_awaited_by(self, task);
+        Py_DECREF(task);        // the set's
+    }
+    return rc;
+}
+
+int
+see_end_lock_held(TaskGroup *self, const void *key)
+{
+    ASSERT_LOCKED(self);
+    PyObject *task = Py_NewRef((PyObject *)key);
+    int rc = -1;
+    if (self->done == NULL || self->loop == NULL) {
+        PyErr_Format(PyExc_RuntimeError, "TaskGroup %R is finished", self);
+    }
+    else {
+        rc = call_soon(self, self->done, task, NULL);
+    }
+    if (rc < 0) {
+        PyObject *exc = PyErr_GetRaisedException();
+        if (task_ended_lock_held(self, task, exc) < 0) {
+            report_unraisable(task);
+        }
+        PyErr_SetRaisedException(exc);
+    }
+    Py_DECREF(task);
+    return rc;
+}
+
+int
+leave_lock_held(TaskGroup *self, const void *key)
+{
+    ASSERT_LOCKED(self);
+    if (TaskSet_tag(&self->tasks, key) < 0) {
+        return 0;
+    }
+    if (self->tasks.used - self->background == 1) {
+        // The parent waits for this one: its own done callbacks come before ours, and so before the parent.
+        return see_end_lock_held(self, key);
+    }
+    return forget_lock_held(self, (PyObject *)key);
+}
+
+PyObject *
+TaskGroup__on_task_done(PyObject *op, PyObject *task)
+{
+    int rc;
+    BEGIN_SECTION(op);
+    struct Callback *outer = GROUP(op)->running;
+    GROUP(op)->running = NULL;
+    rc = task_ended_lock_held(GROUP(op), task, NULL);
+    GROUP(op)->running = outer;
+    check_lock_held(GROUP(op));
+    END_SECTION();
+    if (rc < 0) {
+        return NULL;
+    }
+    Py_RETURN_NONE;
+}

@@ -1,0 +1,184 @@
+/* The objects of a group, and what always holds of them. */
+
+#ifndef QUATTRO_GROUP_H
+#define QUATTRO_GROUP_H
+
+#include <stddef.h>             // offsetof()
+#include "compat.h"
+#include "link.h"
+#include "state.h"
+#include "taskset.h"
+
+/* uvloop.loop.Loop's own functions, and itself. */
+enum { UVLOOP_CREATE_TASK, UVLOOP_GET_TASK_FACTORY, UVLOOP_TYPE, UVLOOP_SIZE };
+
+typedef struct {
+    PyObject_HEAD
+    quattro_state *state;       // borrowed: our type keeps the module
+    PyObject *loop;
+    PyObject *parent;           // the task that entered the group
+    PyObject *errors;           // a list, NULL while there are none
+    PyObject *base_error;       // the first SystemExit or KeyboardInterrupt
+    struct Turn *waiter;        // the turn that the exit waits on
+    PyObject *done;             // the Callback of the tasks, NULL until the first one
+    PyObject *start;            // the Callback that starts the granted turns, NULL until somebody had to queue
+    struct Callback *running;   // the Callback that the loop is calling, borrowed; NULL in everything else's code
+    PyObject *kwargs;           // {"loop": loop}, for asyncio.Task()
+    PyObject *eager_kwargs;     // the same with "eager_start": True
+    PyObject *uvloop;           // a tuple of them, once the first has been seen
+    PyObject *done_future;      // one that is done, for waking; NULL until somebody had to queue
+    PyObject *newest;           // the last coroutine that got a slot without queueing, until seen started
+    TaskSet tasks;
+    size_t background;          // of them
+    unsigned long thread;       // that entered the group
+    Py_ssize_t limit;           // 0: none
+    Py_ssize_t slots;           // taken, <= limit
+    Py_ssize_t starting;        // turns that are GRANTED, <= slots
+    Py_ssize_t queued;          // turns in the queue
+    Py_ssize_t handles;         // of `start`, that are to come; the last of them starts what is granted
+    Link queue;                 // turns that are QUEUED, the oldest first
+    Link granted;               // turns that are GRANTED, the oldest first
+    Link cancelled;             // turns that are CANCELLED and whose Tasks have yet to hear of it
+    unsigned entered : 1;
+    unsigned exiting : 1;
+    unsigned aborting : 1;
+    unsigned stopping : 1;
+    unsigned finished : 1;
+    unsigned parent_cancel_requested : 1;
+    unsigned cancel_on_enter : 1;
+    unsigned has_tasks : 1;     // or has had some
+    unsigned may_ride : 1;      // no newcomer takes its first step after the last handle of `start`
+    unsigned starting_now : 1;  // start_granted() is at work
+    unsigned loop_is_asyncio : 1; // its create_task is asyncio's own
+} TaskGroup;
+
+typedef enum {
+    TURN_CALL, TURN_QUEUED, TURN_GRANTED, TURN_RUNNING, TURN_CANCELLED, TURN_ENDED,
+} TurnState;
+
+typedef struct Turn {
+    PyObject_HEAD
+    Link link;                  // in the group's queue or list of granted turns, which own a reference
+    TaskGroup *group;
+    PyObject *coro;             // the caller's coroutine or callable, until it is handed over
+    PyObject *waker;            // what to call when it may go on, or, with `wakeup`, the Task whose method that is
+    PyObject *waker_context;
+    PyMethodDef *wakeup;
+    PyObject *message;          // cancel()'s
+    PyObject *hook;             // somebody's _on_task_done, NULL for ours
+    const void *task;           // a key into group->tasks, never followed
+    TurnState state;
+    unsigned blocking : 1;      // _asyncio_future_blocking
+    unsigned slot : 1;          // holds one
+    unsigned quiet : 1;         // the Task has no done callback of ours
+    unsigned yields : 1;        // a callable's: its Task is going to wait, for what is its first step to others
+    unsigned exit : 1;          // what the parent waits on, or has waited on
+} Turn;
+
+typedef enum {
+    AWAIT_ENTER, AWAIT_EXIT, AWAIT_TASKS, AWAIT_LOOP, AWAIT_DONE,
+} AwaitStage;
+
+/* One a group and kind, so that a task costs no allocation of ours.  It is no builtin method, because what it calls may
+   step Tasks, and debug mode's report of a slow callback asks a callback's __self__ for the Task to name. */
+typedef struct Callback {
+    PyObject_HEAD
+    vectorcallfunc vectorcall;
+    TaskGroup *group;
+    int (*call)(TaskGroup *self, PyObject *task);
+    const char *name;
+    PyCFunction method;         // the method of the group that does the same, NULL if there is none
+    PyObject *slowest;          // in debug mode: the Task whose step, of those that the last call made, took longest
+    double took;                // by loop.time()
+} Callback;
+
+/* A call of create_task() or create_background_task(), its keywords apart from `coro` as they came. */
+typedef struct {
+    PyObject *coro;
+    PyObject *const *values;
+    PyObject *kwnames;          // NULL or a tuple
+} Call;
+
+#define GROUP(op) ((TaskGroup *)(op))
+#define TURN(op) ((Turn *)(op))
+#define TURN_OF(ptr) ((Turn *)((char *)(ptr) - offsetof(Turn, link)))
+
+#ifdef QUATTRO_DEBUG
+/* Of one of the two lists: are its links, its owner and its turns' states right?  How many there are. */
+static inline Py_ssize_t
+check_list(TaskGroup *self, const Link *head)
+{
+    Py_ssize_t count = 0;
+    for (const Link *link = head->next; link != head; link = link->next, count++) {
+        const Turn *turn = TURN_OF(link);
+        assert(link->next->prev == link && link->prev->next == link);
+        assert(Py_REFCNT(turn) > 0 && turn->group == self && !turn->exit);
+        assert(turn->task != NULL);
+        assert(turn->state == (head == &self->queue ? TURN_QUEUED : head == &self->granted ? TURN_GRANTED : TURN_CANCELLED));
+        assert(turn->slot == (head == &self->granted));
+    }
+    return count;
+}
+
+static inline void
+check_tasks(TaskGroup *self)
+{
+    TaskSet *set = &self->tasks;
+    size_t used = 0, background = 0;
+    Py_ssize_t slots = 0;
+    assert(set->begin <= set->end && set->end <= set->capacity && (set->entries != NULL || set->capacity == 0));
+    for (size_t i = set->begin; i < set->end; i++) {
+        if (set->entries[i] != 0) {
+            PyObject *task = ENTRY_TASK(set->entries[i]);
+            assert(Py_REFCNT(task) > 0);
+            assert(set->index == NULL || set->index[TaskSet_slot(set, task)] == i + 1);
+            used++;
+            background += (set->entries[i] & KIND_MASK) == KIND_BACKGROUND;
+            slots += (set->entries[i] & KIND_MASK) == KIND_SLOT;
+        }
+    }
+    assert(used == set->used && background == self->background);
+    assert(used == 0 || set->entries[set->begin] != 0);
+    assert(slots <= self->slots || self->finished);
+}
+
+static inline void
+check_lock_held(TaskGroup *self)
+{
+    ASSERT_LOCKED(self);
+    assert(self->slots >= 0 && self->slots <= (self->limit > 0 ? self->limit : 0));
+    assert(self->starting >= 0 && self->starting <= self->slots);
+    assert(self->handles >= 0);
+    // What is checked after every transition must not make ten thousand of them a matter of their square.
+    if (self->tasks.end - self->tasks.begin < 64 || self->tasks.used % 64 == 0) {
+        check_tasks(self);
+        assert(check_list(self, &self->queue) == self->queued);
+        assert(check_list(self, &self->granted) == self->starting);
+        check_list(self, &self->cancelled);
+    }
+    // Never fewer than the limit while somebody is queued.
+    assert(self->queued == 0 || self->aborting || self->finished || self->slots == self->limit);
+    assert(!self->exiting || self->entered);
+    assert(!self->stopping || self->exiting);
+    assert(self->entered || self->finished || self->tasks.used == 0);
+    assert(self->waiter == NULL || (self->exiting && self->waiter->group == self && self->waiter->coro == NULL));
+    if (self->finished) {
+        assert(self->parent == NULL && self->errors == NULL && self->base_error == NULL && self->waiter == NULL);
+        assert(self->tasks.used > 0 || (self->done == NULL && self->start == NULL));
+    }
+    else {
+        assert(!self->entered || (self->loop != NULL && self->parent != NULL));
+        assert(self->tasks.used == 0 || self->done != NULL);
+    }
+}
+#else
+#  define check_lock_held(group) ((void)(group))
+#endif
+
+extern PyType_Spec TaskGroup_spec;
+extern PyStructSequence_Desc Statistics_desc;
+
+/* _shorten(aenter, aexit): the functions of the package's class are called without a frame from now on. */
+PyObject *TaskGroup_shorten(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t nargs);
+
+#endif

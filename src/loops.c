@@ -1,0 +1,422 @@
+/* What is known of the insides of event loops, asyncio's and uvloop's: how create_task() may be shortened, whether anything
+   is ready, debug mode.  And what every loop is asked: call_soon(), call_exception_handler(). */
+
+#include "loops.h"
+#include "pyutil.h"
+
+int
+call_soon(TaskGroup *self, PyObject *function, PyObject *arg, PyObject *context)
+{
+    PyObject *args[4] = {self->loop, function};
+    size_t count = 2;
+    if (arg != NULL) {
+        args[count++] = arg;
+    }
+    args[count] = context;
+    for (size_t i = 0; i <= count; i++) {
+        Py_XINCREF(args[i]);
+    }
+    PyObject *handle = PyObject_VectorcallMethod(self->state->str_call_soon, args, count,
+                                                 context == NULL ? NULL : self->state->context_kwname);
+    for (size_t i = 0; i <= count; i++) {
+        Py_XDECREF(args[i]);
+    }
+    Py_XDECREF(handle);
+    return handle == NULL ? -1 : 0;
+}
+
+/* How much of loop.create_task() may be left out. */
+typedef enum {
+    LOOP_UNKNOWN,               // nothing: somebody's hook
+    LOOP_STOCK,                 // asyncio's or uvloop's own, unpatched; but with a task factory, or another Task class
+    LOOP_STOCK_EAGER,           // the factory is asyncio.eager_task_factory
+    LOOP_DIRECT,                // it would do nothing but asyncio.Task(coro, loop=loop, ...)
+} LoopKind;
+
+/* uvloop.loop.Loop cannot be patched: the functions that are found there under their names are uvloop's own.  The tuple
+   of them; NULL if the loop is none of uvloop's, or on error. */
+static PyObject *
+find_uvloop(quattro_state *state, PyObject *loop)
+{
+    PyObject *own = state->uvloop;
+    if (own != NULL && PyObject_TypeCheck(loop, (PyTypeObject *)PyTuple_GET_ITEM(own, UVLOOP_TYPE))) {
+        return Py_NewRef(own);
+    }
+    PyTypeObject *type = Py_TYPE(loop);
+    while (!(type->tp_flags & Py_TPFLAGS_IMMUTABLETYPE) || strcmp(type->tp_name, "uvloop.loop.Loop") != 0) {
+        type = type->tp_base;
+        if (type == NULL) {
+            return NULL;
+        }
+    }
+    PyObject *names[] = {state->str_create_task, state->str_get_task_factory};
+    PyObject *dict = PyType_GetDict(type);
+    own = dict == NULL ? NULL : PyTuple_New(UVLOOP_SIZE);
+    int rc = own != NULL;
+    for (int i = 0; rc > 0 && i < UVLOOP_TYPE; i++) {
+        PyObject *value;
+        rc = PyDict_GetItemRef(dict, names[i], &value);
+        PyTuple_SET_ITEM(own, i, value);
+    }
+    Py_XDECREF(dict);
+    PyObject *result = NULL;
+    if (rc > 0) {
+        PyTuple_SET_ITEM(own, UVLOOP_TYPE, Py_NewRef(type));
+        result = Py_NewRef(own);
+        if (KEEP_ONE) {
+            Py_XSETREF(state->uvloop, Py_NewRef(own));
+        }
+    }
+    Py_XDECREF(own);
+    return result;
+}
+
+static int
+is_uvloop_function(TaskGroup *self, PyObject *function)
+{
+    if (self->uvloop == NULL) {
+        PyObject *own = find_uvloop(self->state, self->loop);
+        if (own == NULL) {
+            return PyErr_Occurred() ? -1 : 0;
+        }
+        if (function != PyTuple_GET_ITEM(own, UVLOOP_CREATE_TASK)) {
+            Py_DECREF(own);
+            return 0;
+        }
+        Py_XSETREF(self->uvloop, own);
+    }
+    return function == PyTuple_GET_ITEM(self->uvloop, UVLOOP_CREATE_TASK);
+}
+
+/* Is this asyncio's own create_task(), which nobody has patched since our import?  (Not looked at: __kwdefaults__, and who
+   watches its code by sys.monitoring.) */
+static int
+is_stock_function(quattro_state *state, PyObject *function)
+{
+    if (function != state->stock_create_task) {
+        return 0;
+    }
+    PyFunctionObject *stock = (PyFunctionObject *)function;
+    return stock->func_code == state->stock_code
+           && (stock->func_dict == NULL || PyDict_GET_SIZE(stock->func_dict) == 0);
+}
+
+/* The loop's task factory, None or a new reference; NULL without an error if its create_task(), here `create_task`, is
+   not asyncio's or uvloop's own.  What those would read is read as they read it.  (Not from the loop's __dict__: an
+   instance whose dictionary has been asked for is slower to read for the interpreter ever after.) */
+static PyObject *
+stock_task_factory(TaskGroup *self, PyObject *create_task)
+{
+    quattro_state *state = self->state;
+    self->loop_is_asyncio = 0;
+    if (!PyMethod_Check(create_task) || PyMethod_GET_SELF(create_task) != self->loop) {
+        return NULL;
+    }
+    PyObject *function = PyMethod_GET_FUNCTION(create_task);
+    PyObject *factory = NULL;
+    if (is_stock_function(state, function)) {
+        self->loop_is_asyncio = 1;
+        (void)PyObject_GetOptionalAttr(self->loop, state->str__task_factory, &factory);
+    }
+    else if (is_uvloop_function(self, function) > 0) {
+        PyObject *uvloop = Py_NewRef(self->uvloop);
+        factory = PyObject_CallOneArg(PyTuple_GET_ITEM(uvloop, UVLOOP_GET_TASK_FACTORY), self->loop);
+        Py_DECREF(uvloop);
+    }
+    return factory;
+}
+
+/* The one place that decides whether a hook could be skipped; a LoopKind, or -1.  Asked for every task, because tools
+   patch the class or the instance at any time. */
+static int
+loop_kind(TaskGroup *self, PyObject *create_task)
+{
+    quattro_state *state = self->state;
+    PyObject *factory = stock_task_factory(self, create_task);
+    if (factory == NULL) {
+        return PyErr_Occurred() ? -1 : LOOP_UNKNOWN;
+    }
+    int is_none = factory == Py_None;
+    int is_eager = self->loop_is_asyncio && factory == state->eager_task_factory;
+    Py_DECREF(factory);
+    if (!is_none) {
+        return is_eager ? LOOP_STOCK_EAGER : LOOP_STOCK;
+    }
+    int c_task = dict_item_is(state->tasks_dict, state->str_Task, state->CTask);
+    return c_task < 0 ? -1 : c_task ? LOOP_DIRECT : LOOP_STOCK;
+}
+
+int
+call_has(const Call *call, PyObject *name)
+{
+    Py_ssize_t n = call->kwnames == NULL ? 0 : PyTuple_GET_SIZE(call->kwnames);
+    for (Py_ssize_t i = 0; i < n; i++) {
+        PyObject *kwname = PyTuple_GET_ITEM(call->kwnames, i);
+        if (kwname == name || PyUnicode_Compare(kwname, name) == 0) {
+            return 1;
+        }
+    }
+    return 0;
+}
+
+/* Does the caller give no keyword but those that asyncio.Task() has? */
+static int
+call_is_plain(quattro_state *state, const Call *call)
+{
+    if (call->kwnames == NULL) {
+        return 1;
+    }
+    Py_ssize_t known = call_has(call, state->str_name) + call_has(call, state->str_context)
+                       + (TASK_TAKES_EAGER_START && call_has(call, state->str_eager_start));
+    return known == PyTuple_GET_SIZE(call->kwnames);
+}
+
+/* A loop that is closed has refused the first step of a new task.  asyncio's create_task() asks that before there is a
+   task, so nobody may hear that this one "was destroyed but it is pending". */
+static void
+forget_refused_task(TaskGroup *self, PyObject *task)
+{
+    PyObject *exc = PyErr_GetRaisedException();
+    int closed = call_is_true(self->loop, self->state->str_is_closed);
+    if (closed < 0 || (closed && PyObject_SetAttr(task, self->state->str__log_destroy_pending, Py_False) < 0)) {
+        report_unraisable(self->loop);
+    }
+    PyErr_SetRaisedException(exc);
+}
+
+/* asyncio.Task(coro, loop=loop, **keywords), eagerly if `eager`. */
+static PyObject *
+make_task_directly(TaskGroup *self, const Call *call, int eager)
+{
+    quattro_state *state = self->state;
+    PyObject **cache = eager ? &self->eager_kwargs : &self->kwargs;
+    if (*cache == NULL) {
+        PyObject *dict = PyDict_New();
+        if (dict == NULL || PyDict_SetItem(dict, state->str_loop, self->loop) < 0
+            || (eager && PyDict_SetItem(dict, state->str_eager_start, Py_True) < 0))
+        {
+            Py_XDECREF(dict);
+            return NULL;
+        }
+        Py_XSETREF(*cache, dict);
+    }
+    PyObject *kwargs = Py_NewRef(*cache);
+    if (call->kwnames != NULL && PyTuple_GET_SIZE(call->kwnames) > 0) {
+        Py_SETREF(kwargs, PyDict_Copy(kwargs));
+        for (Py_ssize_t i = 0; kwargs != NULL && i < PyTuple_GET_SIZE(call->kwnames); i++) {
+            PyObject *name = PyTuple_GET_ITEM(call->kwnames, i);
+            if (eager && PyUnicode_Compare(name, state->str_eager_start) == 0) {
+                continue;
+            }
+            if (PyDict_SetItem(kwargs, name, call->values[i]) < 0) {
+                Py_CLEAR(kwargs);
+            }
+        }
+    }
+    PyTypeObject *type = (PyTypeObject *)state->CTask;
+    PyObject *args = PyTuple_Pack(1, call->coro);
+    PyObject *task = NULL;
+    if (args != NULL && kwargs != NULL) {
+        task = type->tp_new(type, args, kwargs);
+        if (task != NULL && type->tp_init(task, args, kwargs) < 0) {
+            forget_refused_task(self, task);
+            Py_CLEAR(task);
+        }
+    }
+    Py_XDECREF(args);
+    Py_XDECREF(kwargs);
+    return task;
+}
+
+/* callable(coro, **keywords) with the caller's keywords; before `coro`, `first` unless it is NULL. */
+static PyObject *
+call_with_keywords(PyObject *callable, PyObject *first, const Call *call)
+{
+    PyObject *stack[8];
+    Py_ssize_t nkw = call->kwnames == NULL ? 0 : PyTuple_GET_SIZE(call->kwnames);
+    PyObject **args = nkw + 2 <= 8 ? stack : PyMem_New(PyObject *, nkw + 2);
+    if (args == NULL) {
+        return PyErr_NoMemory();
+    }
+    args[0] = first;
+    args[1] = call->coro;
+    for (Py_ssize_t i = 0; i < nkw; i++) {
+        args[2 + i] = call->values[i];
+    }
+    PyObject *result;
+    if (first == NULL) {
+        result = PyObject_Vectorcall(callable, args + 1, 1 | PY_VECTORCALL_ARGUMENTS_OFFSET, call->kwnames);
+    }
+    else {
+        result = PyObject_Vectorcall(callable, args, 2, call->kwnames);
+    }
+    if (args != stack) {
+        PyMem_Free(args);
+    }
+    return result;
+}
+
+PyObject *
+make_task(TaskGroup *self, const Call *call, Turn *park, int *direct)
+{
+    quattro_state *state = self->state;
+    *direct = 0;
+    PyObject *create_task = PyObject_GetAttr(self->loop, state->str_create_task);
+    int kind = create_task == NULL ? -1 : loop_kind(self, create_task);
+    if (kind < 0) {
+        Py_XDECREF(create_task);
+        return NULL;
+    }
+    int plain = call_is_plain(state, call);
+    if (kind == LOOP_DIRECT && plain) {
+        Py_DECREF(create_task);
+        *direct = 1;
+        if (park != NULL) {
+            park->yields = park->state == TURN_CALL;
+        }
+        return make_task_directly(self, call, park != NULL);
+    }
+    PyObject *task;
+    int has_eager_start = call_has(call, state->str_eager_start);
+    if (!TASK_TAKES_EAGER_START && kind == LOOP_DIRECT && has_eager_start) {
+        // uvloop would ignore it.
+        PyErr_SetString(PyExc_TypeError, "eager_start needs CPython 3.12 or newer");
+        task = NULL;
+    }
+    else if (!LOOP_PASSES_KEYWORDS && kind == LOOP_STOCK_EAGER && plain && !has_eager_start) {
+        // The loop would set the name when the task has already run.
+        task = call_with_keywords(state->eager_task_factory, self->loop, call);
+    }
+    else {
+        task = call_with_keywords(create_task, NULL, call);
+    }
+    Py_DECREF(create_task);
+    if (task != NULL && (((uintptr_t)task & TAG_MASK) != 0 || TaskSet_tag(&self->tasks, task) >= 0)) {
+        PyErr_Format(PyExc_TypeError, "a new task was expected from the loop and its task factory, got %R", task);
+        Py_CLEAR(task);
+    }
+    return task;
+}
+
+int
+loop_times_callbacks(TaskGroup *self)
+{
+    return self->loop_is_asyncio ? attr_is_true(self->loop, self->state->str__debug) : 0;
+}
+
+double
+loop_time(TaskGroup *self)
+{
+    PyObject *now = PyObject_CallMethodNoArgs(self->loop, self->state->str_time);
+    double value = now == NULL ? -1 : PyFloat_AsDouble(now);
+    Py_XDECREF(now);
+    if (value == -1) {
+        report_unraisable(self->loop);
+    }
+    return value;
+}
+
+int
+no_task_is_running(TaskGroup *self)
+{
+    if (PyThread_get_thread_ident() != self->thread) {
+        return 0;
+    }
+    PyObject *current = call_in_module(self->state->tasks_dict, self->state->str_current_task, self->loop);
+    int rc = current == NULL ? -1 : current == Py_None;
+    Py_XDECREF(current);
+    return rc;
+}
+
+#ifdef Py_GIL_DISABLED
+/* Another thread may be about to change what would be walked here. */
+static int
+uvloop_is_idle(quattro_state *Py_UNUSED(state), PyObject *Py_UNUSED(loop))
+{
+    return 0;
+}
+#else
+typedef struct {
+    PyTypeObject *type;
+    PyObject *last;
+    int count;
+} Found;
+
+static int
+find_instances(PyObject *op, void *arg)
+{
+    Found *found = (Found *)arg;
+    if (Py_IS_TYPE(op, found->type)) {
+        found->last = op;
+        found->count++;
+    }
+    return 0;
+}
+
+/* Is nothing ready to be called?  uvloop has no attribute that tells, but it shows the collector what it holds, as
+   gc.get_referents() does: one deque, of the handles that are ready.  If that ever changes, the answer is no. */
+static int
+uvloop_is_idle(quattro_state *state, PyObject *loop)
+{
+    Found deques = {(PyTypeObject *)state->deque, NULL, 0};
+    Py_TYPE(loop)->tp_traverse(loop, find_instances, &deques);
+    return deques.count == 1 && PyObject_Size(deques.last) == 0;
+}
+#endif
+
+/* The same of asyncio's own loops, where call_soon() keeps what is ready in _ready.  (qasync's has a _ready that is always
+   empty, and a call_soon() of its own.)  -1 on error. */
+static int
+asyncio_is_idle(quattro_state *state, PyObject *loop)
+{
+    PyObject *call_soon, *ready;
+    int rc = PyObject_GetOptionalAttr(loop, state->str_call_soon, &call_soon);
+    if (rc <= 0) {
+        return rc;
+    }
+    PyObject *function = PyMethod_Check(call_soon) ? PyMethod_GET_FUNCTION(call_soon) : NULL;
+    int is_own = function != NULL && PyFunction_Check(function)
+                 && PyFunction_GET_GLOBALS(function) == PyFunction_GET_GLOBALS(state->stock_create_task);
+    Py_DECREF(call_soon);
+    if (!is_own || (rc = PyObject_GetOptionalAttr(loop, state->str__ready, &ready)) <= 0) {
+        return is_own ? rc : 0;
+    }
+    rc = Py_IS_TYPE(ready, (PyTypeObject *)state->deque) && PyObject_Size(ready) == 0;
+    Py_DECREF(ready);
+    return rc;
+}
+
+int
+loop_is_idle(TaskGroup *self)
+{
+    if (self->loop_is_asyncio) {
+        return asyncio_is_idle(self->state, self->loop);
+    }
+    return self->uvloop == NULL ? 0 : uvloop_is_idle(self->state, self->loop);
+}
+
+int
+report_to_loop(TaskGroup *self, PyObject *message, PyObject *exc, PyObject *task)
+{
+    quattro_state *state = self->state;
+    if (self->loop == NULL) {
+        Py_XDECREF(message);
+        PyErr_Format(PyExc_RuntimeError, "TaskGroup %R has not been entered", self);
+        return -1;
+    }
+    PyObject *context = message == NULL ? NULL : PyDict_New();
+    PyObject *loop = Py_NewRef(self->loop);
+    PyObject *result = NULL;
+    if (context != NULL
+        && PyDict_SetItem(context, state->str_message, message) == 0
+        && PyDict_SetItem(context, state->str_exception, exc) == 0
+        && (task == NULL || PyDict_SetItem(context, state->str_task, task) == 0))
+    {
+        result = PyObject_CallMethodOneArg(loop, state->str_call_exception_handler, context);
+    }
+    Py_DECREF(loop);
+    Py_XDECREF(context);
+    Py_XDECREF(message);
+    Py_XDECREF(result);
+    return result == NULL ? -1 : 0;
+}

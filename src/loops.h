@@ -1,0 +1,34 @@
+/* What is known of the insides of event loops, asyncio's and uvloop's: how create_task() may be shortened, whether anything
+   is ready, debug mode.  And what every loop is asked: call_soon(), call_exception_handler(). */
+
+#ifndef QUATTRO_LOOPS_H
+#define QUATTRO_LOOPS_H
+
+#include "group.h"
+
+/* Have the loop call a function after all that is ready now: with an argument, unless that is NULL, and in a context,
+   a copy of the caller's for NULL.  0, or -1 on error. */
+int call_soon(TaskGroup *self, PyObject *function, PyObject *arg, PyObject *context);
+
+/* Does the loop report slow callbacks?  -1 on error.  (uvloop's reports name no Task.) */
+int loop_times_callbacks(TaskGroup *self);
+
+double loop_time(TaskGroup *self);
+
+/* Is this code run by the loop itself, and not within a task's step or by another thread?  -1 on error. */
+int no_task_is_running(TaskGroup *self);
+
+/* loop.call_exception_handler({"message": ..., "exception": ..., "task": ...}) */
+int report_to_loop(TaskGroup *self, PyObject *message, PyObject *exc, PyObject *task);
+
+/* Is nothing ready to be called, as far as the loop shows it?  -1 on error. */
+int loop_is_idle(TaskGroup *self);
+
+/* Is this keyword among the caller's? */
+int call_has(const Call *call, PyObject *name);
+
+/* A task as loop.create_task() makes it; *direct says whether by asyncio.Task().  `park` is NULL, or the turn that the task
+   may start to wait for within the call, where that can't be seen. */
+PyObject *make_task(TaskGroup *self, const Call *call, Turn *park, int *direct);
+
+#endif

@@ -1,0 +1,304 @@
+/* The limit: who is granted a slot, who starts, and who hears that it will not. */
+
+#include "slots.h"
+#include "callback.h"
+#include "coro.h"
+#include "loops.h"
+#include "pyutil.h"
+#include "turn.h"
+
+/* Have the loop call the Callback `start`, after all that is ready now. */
+static int
+schedule_handle_lock_held(TaskGroup *self)
+{
+    ASSERT_LOCKED(self);
+    if (self->start == NULL || self->loop == NULL) {
+        return 0;
+    }
+    self->handles++;
+    self->may_ride = 1;
+    if (call_soon(self, self->start, NULL, NULL) < 0) {
+        self->handles -= self->handles > 0;
+        self->may_ride = 0;
+        return -1;
+    }
+    return 0;
+}
+
+int
+schedule_start_lock_held(TaskGroup *self)
+{
+    int to_start = !Link_is_empty(&self->granted) && TURN_OF(self->granted.next)->waker != NULL
+                   && (self->handles == 0 || !self->may_ride);
+    // None for these yet only if the loop has refused one.
+    int to_tell = !Link_is_empty(&self->cancelled) && self->handles == 0;
+    return to_start || to_tell ? schedule_handle_lock_held(self) : 0;
+}
+
+int
+tell_cancelled_lock_held(Turn *turn)
+{
+    TaskGroup *self = turn->group;
+    if (turn->exit) {
+        return turn_step_task_lock_held(turn, NULL);
+    }
+    if (turn->waker == NULL || turn->link.next != NULL) {
+        return 0;
+    }
+    Py_INCREF(turn);
+    Link_append(&self->cancelled, &turn->link);
+    return self->handles > 0 ? 0 : schedule_handle_lock_held(self);
+}
+
+/* Is the first step of a granted turn's Task going to be a cancellation?  Then the slot, in which nothing would run, is
+   free again. */
+static int
+withdraw_if_cancelled_lock_held(TaskGroup *self, Turn *turn)
+{
+    if (TaskSet_tag(&self->tasks, turn->task) < 0) {
+        return 0;
+    }
+    PyObject *task = Py_NewRef((PyObject *)turn->task);
+    int must_cancel = attr_is_true(task, self->state->str__must_cancel);
+    if (must_cancel < 0) {
+        report_unraisable(task);
+    }
+    Py_DECREF(task);
+    if (must_cancel <= 0 || turn->state != TURN_GRANTED) {
+        return 0;
+    }
+    turn_leave_lock_held(turn, TURN_CANCELLED);
+    turn->slot = 0;
+    self->slots--;
+    turn_close_coro(turn);
+    return 1;
+}
+
+/* Move turns from the queue to the free slots. */
+static void
+fill_slots_lock_held(TaskGroup *self)
+{
+    ASSERT_LOCKED(self);
+    while (!self->aborting && self->slots < self->limit && !Link_is_empty(&self->queue)) {
+        Turn *turn = TURN_OF(self->queue.next);
+        Py_INCREF(turn);
+        Link_remove(&turn->link);
+        Link_append(&self->granted, &turn->link);
+        turn->state = TURN_GRANTED;
+        turn->slot = 1;
+        self->queued--;
+        self->slots++;
+        self->starting++;
+        if (turn->waker == NULL) {
+            withdraw_if_cancelled_lock_held(self, turn);
+        }
+        Py_DECREF(turn);
+    }
+}
+
+int
+grant_lock_held(TaskGroup *self)
+{
+    fill_slots_lock_held(self);
+    return schedule_start_lock_held(self);
+}
+
+int
+release_lock_held(TaskGroup *self)
+{
+    ASSERT_LOCKED(self);
+    assert(self->slots > 0);
+    self->slots--;
+    return grant_lock_held(self);
+}
+
+/* A future that is done, with which the Tasks of granted turns are woken: a Task asks a future of asyncio's own kind for
+   its result much quicker than the turn.  A new reference, or NULL and an error. */
+static PyObject *
+get_done_future(TaskGroup *self)
+{
+    if (self->done_future == NULL) {
+        quattro_state *state = self->state;
+        PyObject *args[] = {self->loop};
+        PyObject *future = PyObject_Vectorcall(state->CFuture, args, 0, state->loop_kwname);
+        PyObject *result = future == NULL ? NULL : PyObject_CallMethodOneArg(future, state->str_set_result, Py_None);
+        if (result == NULL) {
+            Py_XDECREF(future);
+            return NULL;
+        }
+        Py_DECREF(result);
+        Py_XSETREF(self->done_future, future);
+    }
+    return Py_NewRef(self->done_future);
+}
+
+int
+turn_step_task_lock_held(Turn *turn, PyObject *future)
+{
+    ASSERT_LOCKED(turn->group);
+    PyObject *waker = turn->waker;
+    PyObject *context = turn->waker_context;
+    PyMethodDef *wakeup = turn->wakeup;
+    turn->waker = turn->waker_context = NULL;
+    if (waker == NULL) {
+        return 0;
+    }
+    int rc = 0;
+    int now = future != NULL && (context == NULL || PyContext_Enter(context) == 0);
+    if (now) {
+        PyObject *result = wakeup != NULL ? wakeup->ml_meth(waker, future) : PyObject_CallOneArg(waker, future);
+        rc = result == NULL ? -1 : 0;
+        Py_XDECREF(result);
+        PyObject *exc = PyErr_GetRaisedException();
+        if (context != NULL && PyContext_Exit(context) < 0) {
+            rc = -1;
+        }
+        restore_first_error(exc, waker);
+    }
+    else {
+        PyErr_Clear();          // PyContext_Enter()'s RuntimeError: somebody is in it
+        PyObject *callback = wakeup != NULL ? PyCFunction_New(wakeup, waker) : Py_NewRef(waker);
+        rc = callback == NULL ? -1 : call_soon(turn->group, callback, (PyObject *)turn, context);
+        Py_XDECREF(callback);
+    }
+    Py_DECREF(waker);
+    Py_XDECREF(context);
+    return rc;
+}
+
+int
+turn_step_task_now_lock_held(Turn *turn, PyObject *future, int timed)
+{
+    TaskGroup *self = turn->group;
+    Callback *callback = self->running;
+    self->running = NULL;
+    PyObject *task = turn->wakeup == NULL ? NULL : Py_XNewRef(turn->waker);
+    double began = timed ? loop_time(self) : 0;
+    int rc = turn_step_task_lock_held(turn, future);
+    if (timed && callback != NULL) {
+        PyObject *exc = PyErr_GetRaisedException();
+        double took = loop_time(self) - began;
+        if (callback->slowest == NULL || took > callback->took) {
+            Py_XSETREF(callback->slowest, Py_XNewRef(task));
+            callback->took = took;
+        }
+        PyErr_SetRaisedException(exc);
+    }
+    Py_XDECREF(task);
+    self->running = callback;
+    return rc;
+}
+
+int
+turn_release_lock_held(Turn *self)
+{
+    ASSERT_LOCKED(self->group);
+    if (!self->slot) {
+        return 0;
+    }
+    self->slot = 0;
+    return release_lock_held(self->group);
+}
+
+/* Let the Tasks of the turns that have been granted a slot until now take their first step, each in its own context and
+   in the order of the queue.  Those that are granted one meanwhile have a handle of their own coming. */
+static int
+start_granted_lock_held(TaskGroup *self)
+{
+    ASSERT_LOCKED(self);
+    PyObject *first = NULL;
+    Py_ssize_t count = self->starting;
+    int timed = count == 0 ? 0 : loop_times_callbacks(self);
+    collect_error(self, &first, timed);
+    PyObject *future = count == 0 || self->loop == NULL ? NULL : get_done_future(self);
+    collect_error(self, &first, count > 0 && future == NULL ? -1 : 0);
+    self->starting_now = 1;
+    while (first == NULL && count-- > 0 && !Link_is_empty(&self->granted)) {
+        Turn *turn = TURN_OF(self->granted.next);
+        Py_INCREF(turn);
+        if (turn->waker != NULL) {
+            collect_error(self, &first, turn_step_task_now_lock_held(turn, future, timed));
+        }
+        else if (withdraw_if_cancelled_lock_held(self, turn)) {
+            fill_slots_lock_held(self);
+        }
+        else {
+            count = 0;          // its first step starts it, and then the others
+        }
+        Py_DECREF(turn);
+    }
+    self->starting_now = 0;
+    Py_XDECREF(future);
+    // Who is left, because an error ended the loop (KeyboardInterrupt, say), is not lost.
+    collect_error(self, &first, schedule_start_lock_held(self));
+    return raise_collected(first);
+}
+
+/* Let the Tasks of the turns that have been cancelled until now hear of it. */
+static int
+step_cancelled_lock_held(TaskGroup *self)
+{
+    PyObject *first = NULL;
+    Py_ssize_t count = Link_length(&self->cancelled);
+    int timed = count == 0 ? 0 : loop_times_callbacks(self);
+    collect_error(self, &first, timed);
+    while (first == NULL && count-- > 0 && !Link_is_empty(&self->cancelled)) {
+        Turn *turn = TURN_OF(self->cancelled.next);
+        Link_remove(&turn->link);       // the list's reference is ours now
+        collect_error(self, &first, turn_step_task_now_lock_held(turn, (PyObject *)turn, timed));
+        Py_DECREF(turn);
+    }
+    return raise_collected(first);
+}
+
+int
+start_lock_held(TaskGroup *self, PyObject *Py_UNUSED(ignored))
+{
+    PyObject *first = NULL;
+    self->handles -= self->handles > 0;
+    collect_error(self, &first, step_cancelled_lock_held(self));
+    if (self->handles == 0) {
+        collect_error(self, &first, start_granted_lock_held(self));     // and has the loop called again if need be
+    }
+    return raise_collected(first);
+}
+
+/* Have all that got a slot without queueing taken their first step?  The loop runs first steps in the order in which
+   their tasks were made, so that it is enough to look at the newest. */
+static int
+newest_has_started_lock_held(TaskGroup *self)
+{
+    PyObject *coro = Py_XNewRef(self->newest);
+    if (coro == NULL) {
+        return 1;
+    }
+    int started = coroutine_has_started(self->state, coro);
+    if (started > 0 && self->newest == coro) {
+        Py_CLEAR(self->newest);
+    }
+    Py_DECREF(coro);
+    return started;
+}
+
+int
+release_and_start_lock_held(TaskGroup *self)
+{
+    ASSERT_LOCKED(self);
+    PyObject *first = NULL;
+    int now = self->running != NULL && !Link_is_empty(&self->queue) && self->starting == 0 && self->loop != NULL;
+    // Asked while the slot is still taken: whoever answers may use the group.
+    if (now) {
+        now = newest_has_started_lock_held(self);
+    }
+    if (now > 0) {
+        now = no_task_is_running(self);
+    }
+    collect_error(self, &first, now);
+    assert(self->slots > 0);
+    self->slots--;
+    int nobody_before = self->starting == 0;
+    fill_slots_lock_held(self);
+    collect_error(self, &first, now > 0 && nobody_before ? start_granted_lock_held(self)
+                                                         : schedule_start_lock_held(self));
+    return raise_collected(first);
+}

@@ -1,0 +1,133 @@
+/* Asking a task: its callbacks, its cancellation, how it ended, who awaits it. */
+
+#include "task.h"
+#include "pyutil.h"
+
+/* Call a method of a task without arguments; `own` is asyncio.Task's, which nobody can patch. */
+static PyObject *
+call_task(quattro_state *state, PyObject *task, PyObject *name, PyObject *own)
+{
+    if (Py_IS_TYPE(task, (PyTypeObject *)state->CTask)) {
+        return PyObject_CallOneArg(own, task);
+    }
+    return PyObject_CallMethodNoArgs(task, name);
+}
+
+int
+cancel_task(quattro_state *state, PyObject *task)
+{
+    PyObject *value = call_task(state, task, state->str_cancel, state->task_cancel);
+    Py_XDECREF(value);
+    return value == NULL ? -1 : 0;
+}
+
+long
+task_cancelling(quattro_state *state, PyObject *task)
+{
+    PyObject *count;
+    if (Py_IS_TYPE(task, (PyTypeObject *)state->CTask)) {
+        count = PyObject_CallOneArg(state->task_cancelling, task);
+    }
+    else {
+        PyObject *method;
+        int rc = PyObject_GetOptionalAttr(task, state->str_cancelling, &method);
+        if (rc <= 0) {
+            return rc;
+        }
+        count = PyObject_CallNoArgs(method);
+        Py_DECREF(method);
+    }
+    if (count == NULL) {
+        return -1;
+    }
+    long value = PyLong_AsLong(count);
+    Py_DECREF(count);
+    return value < 0 && !PyErr_Occurred() ? 0 : value;
+}
+
+int
+task_error(quattro_state *state, PyObject *task, PyObject **exc)
+{
+    if (Py_IS_TYPE(task, (PyTypeObject *)state->CTask)) {
+        // None for a cancelled one, too; and exception(), which then says that the error was asked for, is slow.
+        *exc = Py_TYPE(state->task__exception)->tp_descr_get(state->task__exception, task, state->CTask);
+        if (*exc == Py_None) {
+            Py_CLEAR(*exc);
+            return 0;
+        }
+        if (*exc != NULL) {
+            Py_SETREF(*exc, PyObject_CallOneArg(state->task_exception, task));
+        }
+    }
+    else {
+        *exc = NULL;
+        int cancelled = call_is_true(task, state->str_cancelled);
+        if (cancelled != 0) {
+            return cancelled < 0 ? -1 : 0;
+        }
+        *exc = PyObject_CallMethodNoArgs(task, state->str_exception);
+    }
+    if (*exc == Py_None) {
+        Py_CLEAR(*exc);
+        return 0;
+    }
+    return *exc == NULL ? -1 : 1;
+}
+
+int
+has_ended_well(quattro_state *state, PyObject *task)
+{
+    int rc = call_is_true(task, state->str_done);
+    if (rc > 0) {
+        PyObject *exc = NULL;
+        rc = task_error(state, task, &exc);
+        Py_XDECREF(exc);
+        rc = rc < 0 ? -1 : !rc;
+    }
+    return rc;
+}
+
+int
+add_done_callback(TaskGroup *self, PyObject *task, PyObject *callback)
+{
+    quattro_state *state = self->state;
+    PyObject *args[] = {task, Py_NewRef(callback)};
+    lend_sections(task);
+    PyObject *result;
+    if (Py_IS_TYPE(task, (PyTypeObject *)state->CTask)) {
+        result = PyObject_Vectorcall(state->task_add_done_callback, args, 2, NULL);
+    }
+    else {
+        result = PyObject_VectorcallMethod(state->str_add_done_callback, args, 2, NULL);
+    }
+    Py_DECREF(args[1]);
+    Py_XDECREF(result);
+    return result == NULL ? -1 : 0;
+}
+
+int
+add_awaited_by(TaskGroup *self, PyObject *task)
+{
+    if (self->state->add_awaited_by == NULL || self->parent == NULL) {
+        return 0;
+    }
+    PyObject *args[] = {task, Py_NewRef(self->parent)};
+    PyObject *result = PyObject_Vectorcall(self->state->add_awaited_by, args, 2, NULL);
+    Py_DECREF(args[1]);
+    Py_XDECREF(result);
+    return result == NULL ? -1 : 0;
+}
+
+int
+discard_awaited_by(TaskGroup *self, PyObject *task)
+{
+    if (self->state->discard_awaited_by == NULL || self->parent == NULL) {
+        return 0;
+    }
+    PyObject *args[] = {task, Py_NewRef(self->parent)};
+    lend_sections(task);
+    PyObject *result = PyObject_Vectorcall(self->state->discard_awaited_by, args, 2, NULL);
+    Py_DECREF(args[1]);
+    Py_XDECREF(result);
+    return result == NULL ? -1 : 0;
+}

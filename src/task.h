@@ -1,0 +1,29 @@
+/* Asking a task: its callbacks, its cancellation, how it ended, who awaits it. */
+
+#ifndef QUATTRO_TASK_H
+#define QUATTRO_TASK_H
+
+#include "group.h"
+
+/* task.cancel(); 0, or -1. */
+int cancel_task(quattro_state *state, PyObject *task);
+
+/* task.cancelling(), 0 for a task of a kind that does not count, -1 on error. */
+long task_cancelling(quattro_state *state, PyObject *task);
+
+/* How did a task end that is done?  1 and a new reference to its error in *exc; 0 for a result or a cancellation; -1 if it
+   can't be asked. */
+int task_error(quattro_state *state, PyObject *task, PyObject **exc);
+
+int discard_awaited_by(TaskGroup *self, PyObject *task);
+
+/* task.add_done_callback(callback), which runs in a copy of the context of now, as in asyncio. */
+int add_done_callback(TaskGroup *self, PyObject *task, PyObject *callback);
+
+int add_awaited_by(TaskGroup *self, PyObject *task);
+
+/* A task that may have run eagerly: has it ended so that its slot is free?  An error is looked at by its callback first.
+   -1 on error. */
+int has_ended_well(quattro_state *state, PyObject *task);
+
+#endif

@@ -1,0 +1,557 @@
+/* The type Turn: what run_turn() awaits, and what its Task waits on. */
+
+#include "coro.h"
+#include "ending.h"
+#include "pyutil.h"
+#include "slots.h"
+#include "task.h"
+#include "turn.h"
+
+/* The done callback of a Task that is not quiet: clean up after a Task that never awaited it, then what every task's end brings,
+   then pass the slot on. */
+static int
+turn_task_done_lock_held(Turn *self, PyObject *task)
+{
+    TaskGroup *group = self->group;
+    ASSERT_LOCKED(group);
+    if (self->state != TURN_ENDED) {
+        turn_leave_lock_held(self, TURN_ENDED);
+        turn_close_coro(self);
+    }
+    int rc;
+    if (self->hook != NULL) {
+        PyObject *result = PyObject_CallOneArg(self->hook, task);
+        rc = result == NULL ? -1 : 0;
+        Py_XDECREF(result);
+    }
+    else {
+        rc = task_ended_lock_held(group, task, NULL);
+    }
+    PyObject *exc = PyErr_GetRaisedException();
+    if (turn_release_lock_held(self) < 0) {
+        rc = -1;
+    }
+    restore_first_error(exc, task);
+    return rc;
+}
+
+static PyObject *
+Turn_task_done(PyObject *op, PyObject *task)
+{
+    int rc;
+    BEGIN_SECTION(TURN(op)->group);
+    rc = turn_task_done_lock_held(TURN(op), task);
+    check_lock_held(TURN(op)->group);
+    END_SECTION();
+    if (rc < 0) {
+        return NULL;
+    }
+    Py_RETURN_NONE;
+}
+
+static PyMethodDef Turn_task_done_def = {"_task_done", Turn_task_done, METH_O, NULL};
+
+PyObject *
+turn_new_callback(Turn *self)
+{
+    return PyCFunction_New(&Turn_task_done_def, (PyObject *)self);
+}
+
+static int
+turn_add_to_task_lock_held(Turn *self, PyObject *task)
+{
+    PyObject *callback = turn_new_callback(self);
+    int rc = callback == NULL ? -1 : add_done_callback(self->group, task, callback);
+    Py_XDECREF(callback);
+    return rc;
+}
+
+/* A quiet task is going to fail: have the group see it in a done callback.  A slot that the turn still holds is given
+   back there, after the group has looked at the error. */
+static int
+turn_see_failure_lock_held(Turn *self)
+{
+    TaskGroup *group = self->group;
+    ASSERT_LOCKED(group);
+    if (!self->quiet) {
+        return 0;
+    }
+    self->quiet = 0;
+    int tag = TaskSet_tag(&group->tasks, self->task);
+    if (tag < 0) {
+        return turn_release_lock_held(self);
+    }
+    if (self->slot) {
+        self->slot = 0;
+        TaskSet_set_tag(&group->tasks, self->task, (tag & MARK) | KIND_SLOT);
+    }
+    return see_end_lock_held(group, self->task);
+}
+
+/* run_turn() tells that it is about to return, or to raise: CancelledError if `failed` is 0. */
+static int
+turn_end_lock_held(Turn *self, int failed)
+{
+    ASSERT_LOCKED(self->group);
+    if (self->state == TURN_ENDED) {
+        return 0;
+    }
+    turn_close_coro(self);
+    if (self->waker != NULL) {
+        // Its Task still waits for us, so this is no step of it: run_turn() is being closed, by its finalizer or by
+        // somebody who got hold of it.  The place in the queue stays, so that the Task gets its step, and with it the
+        // error that a closed coroutine raises.
+        if (self->quiet && TaskSet_tag(&self->group->tasks, self->task) >= 0
+            && turn_add_to_task_lock_held(self, (PyObject *)self->task) < 0)
+        {
+            return -1;          // it is still quiet: its own end will tell
+        }
+        self->quiet = 0;
+        return 0;
+    }
+    turn_leave_lock_held(self, TURN_ENDED);
+    if (failed) {
+        return turn_see_failure_lock_held(self);
+    }
+    if (turn_release_lock_held(self) < 0) {
+        // The loop refused to schedule: that is the task's error now.
+        PyObject *exc = PyErr_GetRaisedException();
+        if (turn_see_failure_lock_held(self) < 0) {
+            report_unraisable((PyObject *)self);
+        }
+        PyErr_SetRaisedException(exc);
+        return -1;
+    }
+    if (!self->quiet) {
+        return 0;
+    }
+    self->quiet = 0;
+    return leave_lock_held(self->group, self->task);
+}
+
+/* CancelledError, with the message that cancel() was given. */
+static void
+turn_raise_cancelled(Turn *self)
+{
+    PyObject *type = self->group->state->CancelledError;
+    if (self->message == NULL || self->message == Py_None) {
+        PyErr_SetNone(type);
+        return;
+    }
+    PyObject *exc = PyObject_CallOneArg(type, self->message);
+    if (exc != NULL) {
+        PyErr_SetObject(type, exc);
+        Py_DECREF(exc);
+    }
+}
+
+/* Hand the caller's coroutine over, a callable's after calling it; a new reference. */
+static PyObject *
+turn_begin_lock_held(Turn *self)
+{
+    TaskGroup *group = self->group;
+    quattro_state *state = group->state;
+    turn_leave_lock_held(self, TURN_RUNNING);
+    PyObject *coro = self->coro;
+    self->coro = NULL;
+    if (coro == NULL) {
+        PyErr_SetString(PyExc_RuntimeError, "the coroutine of this turn has been closed");
+        return NULL;
+    }
+    // By its Task's own first step, before which the others could not start.
+    if (!group->starting_now && schedule_start_lock_held(group) < 0) {
+        close_coroutine(state, coro);
+        Py_DECREF(coro);
+        return NULL;
+    }
+    int rc = is_coroutine(state, coro);
+    if (rc == 0) {
+        Py_SETREF(coro, PyObject_CallNoArgs(coro));
+        rc = coro == NULL ? -1 : is_coroutine(state, coro);
+        if (rc == 0) {
+            set_not_a_coroutine(coro);
+        }
+    }
+    if (rc <= 0) {
+        Py_CLEAR(coro);
+    }
+    return coro;
+}
+
+/* `await turn` waits for the turn to come, and gives None. */
+static PySendResult
+turn_send_lock_held(Turn *self, PyObject **result)
+{
+    *result = NULL;
+    switch (self->state) {
+    case TURN_GRANTED:
+        if (self->link.prev == &self->group->granted) {
+            *result = Py_NewRef(Py_None);
+            return PYGEN_RETURN;
+        }
+        // Others were granted a slot before it, and have yet to start.
+        // fall through
+    case TURN_QUEUED:
+        self->blocking = 1;
+        *result = Py_NewRef(self);
+        return PYGEN_NEXT;
+    case TURN_CALL:
+        if (!self->yields) {
+            *result = Py_NewRef(Py_None);
+            return PYGEN_RETURN;
+        }
+        self->yields = 0;
+        self->blocking = 1;
+        *result = Py_NewRef(self);
+        return PYGEN_NEXT;
+    case TURN_CANCELLED:
+        turn_raise_cancelled(self);
+        return PYGEN_ERROR;
+    default:
+        PyErr_SetString(PyExc_RuntimeError, "a turn can be awaited only once");
+        return PYGEN_ERROR;
+    }
+}
+
+static PySendResult
+Turn_am_send(PyObject *op, PyObject *Py_UNUSED(value), PyObject **result)
+{
+    PySendResult rc;
+    BEGIN_SECTION(TURN(op)->group);
+    rc = turn_send_lock_held(TURN(op), result);
+    check_lock_held(TURN(op)->group);
+    END_SECTION();
+    return rc;
+}
+
+static PyObject *
+Turn_iternext(PyObject *op)
+{
+    PyObject *result;
+    PySendResult rc = Turn_am_send(op, Py_None, &result);
+    return iternext_result(rc, result);
+}
+
+static PyObject *
+Turn_begin(PyObject *op, PyObject *Py_UNUSED(ignored))
+{
+    Turn *self = TURN(op);
+    PyObject *coro = NULL;
+    BEGIN_SECTION(self->group);
+    if (self->state == TURN_CALL || self->state == TURN_GRANTED) {
+        coro = turn_begin_lock_held(self);
+    }
+    else if (self->state == TURN_CANCELLED) {
+        turn_raise_cancelled(self);
+    }
+    else {
+        PyErr_SetString(PyExc_RuntimeError, "a turn can begin only once, after it has been awaited");
+    }
+    END_SECTION();
+    return coro;
+}
+
+static PyObject *
+turn_ended(PyObject *op, int failed)
+{
+    int rc;
+    BEGIN_SECTION(TURN(op)->group);
+    rc = turn_end_lock_held(TURN(op), failed);
+    check_lock_held(TURN(op)->group);
+    END_SECTION();
+    if (rc < 0) {
+        return NULL;
+    }
+    Py_RETURN_NONE;
+}
+
+static PyObject *
+Turn_end(PyObject *op, PyObject *Py_UNUSED(ignored))
+{
+    return turn_ended(op, 0);
+}
+
+static PyObject *
+Turn_fail(PyObject *op, PyObject *Py_UNUSED(ignored))
+{
+    return turn_ended(op, 1);
+}
+
+static int
+turn_cancel_lock_held(Turn *self, PyObject *message)
+{
+    if (self->state != TURN_QUEUED && self->state != TURN_GRANTED) {
+        return 0;
+    }
+    assert(self->state == TURN_QUEUED || !self->exit);
+    Py_INCREF(self);
+    turn_leave_lock_held(self, TURN_CANCELLED);
+    Py_XSETREF(self->message, Py_XNewRef(message));
+    int rc = turn_release_lock_held(self);
+    if (rc == 0) {
+        rc = tell_cancelled_lock_held(self);
+    }
+    turn_close_coro(self);
+    Py_DECREF(self);
+    return rc < 0 ? -1 : 1;
+}
+
+/* One optional argument, by position or by name, for the two methods that a Task calls with it. */
+static int
+one_argument(const char *function, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames, PyObject *name,
+             Py_ssize_t skip, PyObject **value)
+{
+    *value = nargs > skip ? args[skip] : NULL;
+    Py_ssize_t nkw = kwnames == NULL ? 0 : PyTuple_GET_SIZE(kwnames);
+    if (nkw == 1 && nargs == skip && PyUnicode_Compare(PyTuple_GET_ITEM(kwnames, 0), name) == 0) {
+        *value = args[skip];
+    }
+    else if (nkw != 0 || nargs < skip || nargs > skip + 1) {
+        PyErr_Format(PyExc_TypeError, "%s() takes one optional argument, %U", function, name);
+        return -1;
+    }
+    return 0;
+}
+
+static PyObject *
+Turn_cancel(PyObject *op, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
+{
+    PyObject *message;
+    if (one_argument("cancel", args, nargs, kwnames, TURN(op)->group->state->str_msg, 0, &message) < 0) {
+        return NULL;
+    }
+    int rc;
+    BEGIN_SECTION(TURN(op)->group);
+    rc = turn_cancel_lock_held(TURN(op), message);
+    check_lock_held(TURN(op)->group);
+    END_SECTION();
+    return rc < 0 ? NULL : PyBool_FromLong(rc);
+}
+
+static int
+turn_add_waker_lock_held(Turn *self, PyObject *waker, PyObject *context)
+{
+    if (self->waker != NULL) {
+        PyErr_SetString(PyExc_RuntimeError, "a turn has one task");
+        return -1;
+    }
+    // asyncio.Task gives a builtin method of itself.  That is not kept while it waits, which may be long: it is one object
+    // more for each task that queues, and for the collector to visit.
+    self->wakeup = NULL;
+    if (PyCFunction_CheckExact(waker) && PyCFunction_GET_FLAGS(waker) == METH_O
+        && PyCFunction_GET_SELF(waker) != NULL
+        && Py_IS_TYPE(PyCFunction_GET_SELF(waker), (PyTypeObject *)self->group->state->CTask))
+    {
+        self->wakeup = ((PyCFunctionObject *)waker)->m_ml;
+        waker = PyCFunction_GET_SELF(waker);
+    }
+    self->waker = Py_NewRef(waker);
+    self->waker_context = context == Py_None ? NULL : Py_XNewRef(context);
+    switch (self->state) {
+    case TURN_QUEUED:
+    case TURN_CALL:
+        return 0;
+    case TURN_GRANTED:
+        return self->group->starting_now ? 0 : schedule_start_lock_held(self->group);
+    case TURN_CANCELLED:
+        // Between `await turn` and here, by a hook of somebody's.
+        return tell_cancelled_lock_held(self);
+    default:
+        return turn_step_task_lock_held(self, NULL);
+    }
+}
+
+static PyObject *
+Turn_add_done_callback(PyObject *op, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
+{
+    PyObject *context;
+    if (one_argument("add_done_callback", args, nargs, kwnames, TURN(op)->group->state->str_context, 1, &context) < 0) {
+        return NULL;
+    }
+    int rc;
+    BEGIN_SECTION(TURN(op)->group);
+    rc = turn_add_waker_lock_held(TURN(op), args[0], context);
+    check_lock_held(TURN(op)->group);
+    END_SECTION();
+    if (rc < 0) {
+        return NULL;
+    }
+    Py_RETURN_NONE;
+}
+
+static PyObject *
+Turn_result(PyObject *op, PyObject *Py_UNUSED(ignored))
+{
+    Turn *self = TURN(op);
+    PyObject *result = NULL;
+    BEGIN_SECTION(self->group);
+    if (self->state == TURN_CANCELLED) {
+        turn_raise_cancelled(self);
+    }
+    else if (self->state == TURN_QUEUED) {
+        PyErr_SetString(self->group->state->InvalidStateError, "Result is not set.");
+    }
+    else {
+        result = Py_NewRef(Py_None);
+    }
+    END_SECTION();
+    return result;
+}
+
+static PyObject *
+Turn_done(PyObject *op, PyObject *Py_UNUSED(ignored))
+{
+    int done;
+    BEGIN_SECTION(TURN(op)->group);
+    done = TURN(op)->state != TURN_QUEUED;
+    END_SECTION();
+    return PyBool_FromLong(done);
+}
+
+/* The Task asks a future for get_loop() first; but where there is no such method, an attribute is quicker. */
+static PyObject *
+Turn_get_loop(PyObject *op, void *Py_UNUSED(closure))
+{
+    PyObject *result;
+    BEGIN_SECTION(TURN(op)->group);
+    PyObject *loop = TURN(op)->group->loop;
+    result = Py_NewRef(loop == NULL ? Py_None : loop);
+    END_SECTION();
+    return result;
+}
+
+static PyObject *
+Turn_get_blocking(PyObject *op, void *Py_UNUSED(closure))
+{
+    int blocking;
+    BEGIN_SECTION(TURN(op)->group);
+    blocking = TURN(op)->blocking;
+    END_SECTION();
+    return PyBool_FromLong(blocking);
+}
+
+static int
+Turn_set_blocking(PyObject *op, PyObject *value, void *Py_UNUSED(closure))
+{
+    int rc = value == NULL ? 0 : PyObject_IsTrue(value);
+    if (rc < 0) {
+        return -1;
+    }
+    BEGIN_SECTION(TURN(op)->group);
+    TURN(op)->blocking = rc != 0;
+    END_SECTION();
+    return 0;
+}
+
+static PyObject *
+Turn_repr(PyObject *op)
+{
+    static const char *const names[] = {"call", "queued", "granted", "running", "cancelled", "ended"};
+    TurnState state;
+    BEGIN_SECTION(TURN(op)->group);
+    state = TURN(op)->state;
+    END_SECTION();
+    return PyUnicode_FromFormat("<turn %s>", names[state]);
+}
+
+static int
+Turn_traverse(PyObject *op, visitproc visit, void *arg)
+{
+    Turn *self = TURN(op);
+    Py_VISIT(Py_TYPE(op));
+    Py_VISIT(self->group);
+    Py_VISIT(self->coro);
+    Py_VISIT(self->waker);
+    Py_VISIT(self->waker_context);
+    Py_VISIT(self->message);
+    Py_VISIT(self->hook);
+    return 0;
+}
+
+/* The group stays until the turn goes: its methods count on it, and the group clears its own side. */
+static int
+Turn_clear(PyObject *op)
+{
+    Turn *self = TURN(op);
+    Py_CLEAR(self->coro);
+    Py_CLEAR(self->waker);
+    Py_CLEAR(self->waker_context);
+    Py_CLEAR(self->message);
+    Py_CLEAR(self->hook);
+    return 0;
+}
+
+/* A coroutine that never got its turn is closed, not warned about. */
+static void
+Turn_finalize(PyObject *op)
+{
+    Turn *self = TURN(op);
+    if (self->coro != NULL && PyCoro_CheckExact(self->coro)) {
+        PyObject *exc = PyErr_GetRaisedException();
+        PyObject *coro = self->coro;
+        self->coro = NULL;
+        // Not by way of the module state, which may be gone at shutdown.
+        PyObject *result = PyObject_CallMethod(coro, "close", NULL);
+        if (result == NULL) {
+            report_unraisable(coro);
+        }
+        Py_XDECREF(result);
+        Py_DECREF(coro);
+        PyErr_SetRaisedException(exc);
+    }
+}
+
+static void
+Turn_dealloc(PyObject *op)
+{
+    PyTypeObject *type = Py_TYPE(op);
+    if (PyObject_CallFinalizerFromDealloc(op) < 0) {
+        return;
+    }
+    PyObject_GC_UnTrack(op);
+    assert(TURN(op)->link.next == NULL);
+    Turn_clear(op);
+    Py_CLEAR(TURN(op)->group);
+    type->tp_free(op);
+    Py_DECREF(type);
+}
+
+static PyMethodDef Turn_methods[] = {
+    {"begin", Turn_begin, METH_NOARGS, PyDoc_STR("The coroutine to run, when the turn has come.")},
+    {"end", Turn_end, METH_NOARGS, PyDoc_STR("run_turn() returns, or raises CancelledError.")},
+    {"fail", Turn_fail, METH_NOARGS, PyDoc_STR("run_turn() raises another error.")},
+    {"cancel", (PyCFunction)(void (*)(void))Turn_cancel, METH_FASTCALL | METH_KEYWORDS, NULL},
+    {"add_done_callback", (PyCFunction)(void (*)(void))Turn_add_done_callback, METH_FASTCALL | METH_KEYWORDS, NULL},
+    {"result", Turn_result, METH_NOARGS, NULL},
+    {"done", Turn_done, METH_NOARGS, NULL},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyGetSetDef Turn_getset[] = {
+    {"_asyncio_future_blocking", Turn_get_blocking, Turn_set_blocking, NULL, NULL},
+    {"_loop", Turn_get_loop, NULL, NULL, NULL},
+    {NULL, NULL, NULL, NULL, NULL},
+};
+
+static PyType_Slot Turn_slots[] = {
+    {Py_tp_doc, (void *)PyDoc_STR("A place in a group's queue. Internal.")},
+    {Py_tp_dealloc, Turn_dealloc},
+    {Py_tp_traverse, Turn_traverse},
+    {Py_tp_clear, Turn_clear},
+    {Py_tp_finalize, Turn_finalize},
+    {Py_tp_repr, Turn_repr},
+    {Py_tp_iter, PyObject_SelfIter},
+    {Py_tp_iternext, Turn_iternext},
+    {Py_am_await, PyObject_SelfIter},
+    {Py_am_send, Turn_am_send},
+    {Py_tp_methods, Turn_methods},
+    {Py_tp_getset, Turn_getset},
+    {0, NULL},
+};
+
+PyType_Spec Turn_spec = {
+    .name = "quattro._quattro._Turn",
+    .basicsize = sizeof(Turn),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_IMMUTABLETYPE | Py_TPFLAGS_DISALLOW_INSTANTIATION,
+    .slots = Turn_slots,
+};

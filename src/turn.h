@@ -1,0 +1,57 @@
+/* Turn, as others use it: a place in the queue, with its states. */
+
+#ifndef QUATTRO_TURN_H
+#define QUATTRO_TURN_H
+
+#include "coro.h"
+#include "group.h"
+
+static inline Turn *
+Turn_new(TaskGroup *group, PyObject *coro, TurnState state)
+{
+    PyTypeObject *type = group->state->Turn_Type;
+    Turn *self = (Turn *)type->tp_alloc(type, 0);
+    if (self != NULL) {
+        self->group = (TaskGroup *)Py_NewRef(group);
+        self->coro = Py_XNewRef(coro);
+        self->state = state;
+    }
+    return self;
+}
+
+/* Nobody will run the coroutine: close it. */
+static inline void
+turn_close_coro(Turn *self)
+{
+    PyObject *coro = self->coro;
+    self->coro = NULL;
+    if (coro != NULL) {
+        close_coroutine(self->group->state, coro);
+        Py_DECREF(coro);
+    }
+}
+
+/* Leave the list that it is in, if any, for a state without one; a granted turn keeps its slot.  The list's reference is
+   dropped: the caller has another. */
+static inline void
+turn_leave_lock_held(Turn *self, TurnState state)
+{
+    ASSERT_LOCKED(self->group);
+    int listed = self->link.next != NULL;
+    if (listed) {
+        Link_remove(&self->link);
+        self->group->queued -= self->state == TURN_QUEUED;
+        self->group->starting -= self->state == TURN_GRANTED;
+    }
+    self->state = state;
+    if (listed) {
+        Py_DECREF(self);
+    }
+}
+
+extern PyType_Spec Turn_spec;
+
+/* What makes the turn its Task's done callback. */
+PyObject *turn_new_callback(Turn *self);
+
+#endif
