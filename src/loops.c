@@ -301,7 +301,7 @@ make_task(TaskGroup *self, const Call *call, Turn *park, int *direct)
 int
 loop_times_callbacks(TaskGroup *self)
 {
-    return self->loop_is_asyncio ? attr_is_true(self->loop, self->state->str__debug) : 0;
+    return self->uvloop == NULL ? attr_is_true(self->loop, self->state->str__debug) : 0;
 }
 
 double
