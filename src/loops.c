@@ -328,6 +328,15 @@ no_task_is_running(TaskGroup *self)
     return rc;
 }
 
+int
+task_is_running(TaskGroup *self, const void *task)
+{
+    PyObject *current = call_in_module(self->state->tasks_dict, self->state->str_current_task, self->loop);
+    int rc = current == NULL ? -1 : current == task;
+    Py_XDECREF(current);
+    return rc;
+}
+
 #ifdef Py_GIL_DISABLED
 /* Another thread may be about to change what would be walked here. */
 static int
