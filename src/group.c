@@ -88,6 +88,7 @@ TaskGroup_init(PyObject *op, PyObject *args, PyObject *kwargs)
     }
     else {
         self->limit = limit;
+        self->parent_cancel_requested = self->cancel_on_enter = 0;
     }
     END_SECTION();
     return rc;
