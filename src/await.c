@@ -491,6 +491,16 @@ Await_throw(PyObject *op, PyObject *const *args, Py_ssize_t nargs)
 }
 
 /* Broken off while waiting: what GeneratorExit would do to asyncio's coroutine. */
+static void
+break_off_lock_held(Await *self)
+{
+    if (self->stage == AWAIT_TASKS || self->stage == AWAIT_LOOP) {
+        finish_lock_held(self->group);
+    }
+    self->stage = AWAIT_DONE;
+    Await_clear((PyObject *)self);
+}
+
 static PyObject *
 Await_close(PyObject *op, PyObject *Py_UNUSED(ignored))
 {
@@ -500,11 +510,7 @@ Await_close(PyObject *op, PyObject *Py_UNUSED(ignored))
     running = self->running;
     self->started = 1;
     if (!running) {
-        if (self->stage == AWAIT_TASKS || self->stage == AWAIT_LOOP) {
-            finish_lock_held(self->group);
-        }
-        self->stage = AWAIT_DONE;
-        Await_clear(op);
+        break_off_lock_held(self);
     }
     END_SECTION();
     if (running) {
@@ -526,16 +532,18 @@ Await_traverse(PyObject *op, visitproc visit, void *arg)
     return 0;
 }
 
-/* As a coroutine that is dropped before its first step. */
+/* As a coroutine that is dropped, before its first step or while it waits. */
 static void
 Await_finalize(PyObject *op)
 {
     Await *self = (Await *)op;
-    if (self->started) {
-        return;
-    }
     PyObject *exc = PyErr_GetRaisedException();
-    if (PyErr_WarnFormat(PyExc_RuntimeWarning, 1, "coroutine 'TaskGroup.%s' was never awaited",
+    if (self->started) {
+        BEGIN_SECTION(self->group);
+        break_off_lock_held(self);
+        END_SECTION();
+    }
+    else if (PyErr_WarnFormat(PyExc_RuntimeWarning, 1, "coroutine 'TaskGroup.%s' was never awaited",
                          self->stage == AWAIT_ENTER ? "__aenter__" : "__aexit__") < 0)
     {
         report_unraisable(op);
@@ -547,7 +555,7 @@ static void
 Await_dealloc(PyObject *op)
 {
     PyTypeObject *type = Py_TYPE(op);
-    if (!((Await *)op)->started && PyObject_CallFinalizerFromDealloc(op) < 0) {
+    if (((Await *)op)->stage != AWAIT_DONE && PyObject_CallFinalizerFromDealloc(op) < 0) {
         return;
     }
     PyObject_GC_UnTrack(op);
