@@ -45,8 +45,12 @@ class TaskGroup(_quattro.TaskGroup, _Stock):  # type: ignore[misc, valid-type]
     ) -> bool | None:
         return await _quattro.TaskGroup.__aexit__(self, et, exc, tb)
 
+    async def wait_for_slot(self) -> None:
+        return await _quattro.TaskGroup.wait_for_slot(self)
+
     __aenter__.__doc__ = _quattro.TaskGroup.__aenter__.__doc__
     __aexit__.__doc__ = _quattro.TaskGroup.__aexit__.__doc__
+    wait_for_slot.__doc__ = _quattro.TaskGroup.wait_for_slot.__doc__
 
 
-_quattro._shorten(TaskGroup.__aenter__, TaskGroup.__aexit__)
+_quattro._shorten(TaskGroup.__aenter__, TaskGroup.__aexit__, TaskGroup.wait_for_slot)

@@ -1,9 +1,11 @@
 /* Entering and leaving: what __aenter__() and __aexit__() return. */
 
 #include "await.h"
+#include "create.h"
 #include "ending.h"
 #include "loops.h"
 #include "pyutil.h"
+#include "slots.h"
 #include "task.h"
 #include "turn.h"
 
@@ -13,6 +15,7 @@ typedef struct Await {
     PyObject *exc;              // what the body raised
     PyObject *propagate;        // the CancelledError to raise unless there are errors
     PyObject *pending;          // the last CancelledError that arrived while waiting
+    Turn *turn;                 // what wait_for_slot() waits on, in the group's list of waiters
     AwaitStage stage;           // where to go on
     unsigned running : 1;
     unsigned started : 1;
@@ -94,6 +97,9 @@ finish_lock_held(TaskGroup *group)
     Py_CLEAR(group->errors);
     Py_CLEAR(group->base_error);
     Py_CLEAR(group->waiter);
+    if (wake_waiters_lock_held(group) < 0) {
+        report_unraisable((PyObject *)group);
+    }
     if (group->has_tasks) {
         drop_tools(group);
         // Tasks are left only if the exit itself was broken off: their ends are still to be seen.
@@ -107,7 +113,7 @@ exit_wait_lock_held(TaskGroup *group)
 {
     Turn *turn = Turn_new(group, NULL, TURN_QUEUED);
     if (turn != NULL) {
-        turn->blocking = turn->exit = 1;
+        turn->blocking = turn->waiter = 1;
         Py_XSETREF(group->waiter, (Turn *)Py_NewRef(turn));
     }
     return (PyObject *)turn;
@@ -194,6 +200,16 @@ exit_rearm_lock_held(TaskGroup *group)
     return rc;
 }
 
+static int
+has_error(TaskGroup *group, PyObject *exc)
+{
+    int found = 0;
+    for (Py_ssize_t i = 0; !found && group->errors != NULL && i < PyList_GET_SIZE(group->errors); i++) {
+        found = PyList_GET_ITEM(group->errors, i) == exc;       // compared, never followed
+    }
+    return found;
+}
+
 /* The end of asyncio's _aexit(), from `if self._base_error is not None` on; -1 and an error, or 0. */
 static int
 exit_raise_lock_held(Await *self)
@@ -228,7 +244,9 @@ exit_raise_lock_held(Await *self)
         raise_exception(self->propagate);
         return -1;
     }
-    if (exc != NULL && !exc_is_cancel && append_error(group, exc) < 0) {
+    // With cancel_on_error=False the body may have got it by awaiting its task.
+    int known = exc == NULL || exc_is_cancel || (!group->cancel_on_error && has_error(group, exc));
+    if (!known && append_error(group, exc) < 0) {
         return -1;
     }
     if (!has_errors && (exc == NULL || exc_is_cancel)) {
@@ -319,7 +337,7 @@ exit_step_lock_held(Await *self, PyObject *thrown, PyObject **result)
         }
         goto end;
     default:
-        PyErr_SetString(PyExc_RuntimeError, "cannot reuse already awaited __aenter__() or __aexit__()");
+        PyErr_SetString(PyExc_RuntimeError, "cannot reuse already awaited coroutine");
         return PYGEN_ERROR;
     }
 
@@ -358,6 +376,47 @@ error:
     return PYGEN_ERROR;
 }
 
+/* wait_for_slot() is over: it leaves no trace. */
+static void
+leave_waiters_lock_held(Await *self)
+{
+    Turn *turn = self->turn;
+    self->turn = NULL;
+    if (turn != NULL) {
+        self->group->woken -= turn->state == TURN_RUNNING;
+        turn_leave_lock_held(turn, TURN_ENDED);
+        Py_DECREF(turn);
+    }
+}
+
+/* async def wait_for_slot(self).  A slot is free only when this says so in the caller's own step: who was woken for one and
+   is beaten to it waits on in the old place. */
+static PySendResult
+slot_step_lock_held(Await *self, PyObject **result)
+{
+    TaskGroup *group = self->group;
+    if (check_open_lock_held(group, 0) < 0) {
+        return PYGEN_ERROR;
+    }
+    if (slot_is_free(group)) {
+        *result = Py_NewRef(Py_None);
+        return PYGEN_RETURN;
+    }
+    if (self->turn == NULL) {
+        self->turn = Turn_new(group, NULL, TURN_QUEUED);
+        if (self->turn == NULL) {
+            return PYGEN_ERROR;
+        }
+        self->turn->waiter = 1;
+        Link_append(&group->waiters, &((Turn *)Py_NewRef(self->turn))->link);
+    }
+    group->woken -= self->turn->state == TURN_RUNNING;
+    self->turn->state = TURN_QUEUED;
+    self->turn->blocking = 1;
+    *result = Py_NewRef(self->turn);
+    return PYGEN_NEXT;
+}
+
 static int
 Await_clear(PyObject *op)
 {
@@ -388,6 +447,20 @@ await_advance_lock_held(Await *self, PyObject *thrown, PyObject **result)
         self->stage = AWAIT_DONE;
         PyErr_SetRaisedException(Py_NewRef(thrown));
         return PYGEN_ERROR;
+    }
+    if (self->stage == AWAIT_SLOT) {
+        PySendResult rc = PYGEN_ERROR;
+        if (thrown == NULL) {
+            rc = slot_step_lock_held(self, result);
+        }
+        else {
+            PyErr_SetRaisedException(Py_NewRef(thrown));
+        }
+        if (rc != PYGEN_NEXT) {
+            self->stage = AWAIT_DONE;
+            leave_waiters_lock_held(self);
+        }
+        return rc;
     }
     PySendResult rc = exit_step_lock_held(self, thrown, result);
     // Nothing that was raised may be held from here.
@@ -503,6 +576,7 @@ Await_close(PyObject *op, PyObject *Py_UNUSED(ignored))
         if (self->stage == AWAIT_TASKS || self->stage == AWAIT_LOOP) {
             finish_lock_held(self->group);
         }
+        leave_waiters_lock_held(self);
         self->stage = AWAIT_DONE;
         Await_clear(op);
     }
@@ -523,6 +597,7 @@ Await_traverse(PyObject *op, visitproc visit, void *arg)
     Py_VISIT(self->exc);
     Py_VISIT(self->propagate);
     Py_VISIT(self->pending);
+    Py_VISIT(self->turn);
     return 0;
 }
 
@@ -536,7 +611,8 @@ Await_finalize(PyObject *op)
     }
     PyObject *exc = PyErr_GetRaisedException();
     if (PyErr_WarnFormat(PyExc_RuntimeWarning, 1, "coroutine 'TaskGroup.%s' was never awaited",
-                         self->stage == AWAIT_ENTER ? "__aenter__" : "__aexit__") < 0)
+                         self->stage == AWAIT_ENTER ? "__aenter__"
+                         : self->stage == AWAIT_SLOT ? "wait_for_slot" : "__aexit__") < 0)
     {
         report_unraisable(op);
     }
@@ -551,6 +627,11 @@ Await_dealloc(PyObject *op)
         return;
     }
     PyObject_GC_UnTrack(op);
+    if (((Await *)op)->turn != NULL) {
+        BEGIN_SECTION(((Await *)op)->group);
+        leave_waiters_lock_held((Await *)op);
+        END_SECTION();
+    }
     Await_clear(op);
     Py_CLEAR(((Await *)op)->group);
     type->tp_free(op);

@@ -22,6 +22,8 @@ TaskGroup_new(PyTypeObject *type, PyObject *Py_UNUSED(args), PyObject *Py_UNUSED
         Link_init_head(&self->queue);
         Link_init_head(&self->granted);
         Link_init_head(&self->cancelled);
+        Link_init_head(&self->waiters);
+        self->cancel_on_error = 1;
     }
     return (PyObject *)self;
 }
@@ -44,7 +46,30 @@ parse_limit(PyObject *value, Py_ssize_t *limit)
     }
     if (*limit < 1) {
         PyErr_SetString(PyExc_ValueError, "concurrency_limit must be >= 1");
+        add_note(PyUnicode_FromString("None is for no limit."));
         return -1;
+    }
+    return 0;
+}
+
+/* The keywords that there are: *limit and *cancel_on_error, borrowed, NULL if not given.  0, or -1 and TypeError. */
+static int
+parse_keywords(quattro_state *state, PyObject *kwargs, PyObject **limit, PyObject **cancel_on_error)
+{
+    PyObject *name, *value;
+    Py_ssize_t pos = 0;
+    while (kwargs != NULL && PyDict_Next(kwargs, &pos, &name, &value)) {
+        if (PyUnicode_Compare(name, state->str_concurrency_limit) == 0) {
+            *limit = value;
+        }
+        else if (PyUnicode_Compare(name, state->str_cancel_on_error) == 0) {
+            *cancel_on_error = value;
+        }
+        else {
+            PyErr_Format(PyExc_TypeError, "TaskGroup() got an unexpected keyword argument %R: it takes concurrency_limit "
+                         "and cancel_on_error only", name);
+            return -1;
+        }
     }
     return 0;
 }
@@ -53,44 +78,34 @@ static int
 TaskGroup_init(PyObject *op, PyObject *args, PyObject *kwargs)
 {
     TaskGroup *self = GROUP(op);
-    PyObject *value = NULL;
-    Py_ssize_t nkw = kwargs == NULL ? 0 : PyDict_GET_SIZE(kwargs);
+    PyObject *limit_value = NULL, *cancel_value = NULL;
     if (PyTuple_GET_SIZE(args) != 0) {
         PyErr_Format(PyExc_TypeError, "TaskGroup() takes no positional arguments (%zd given): "
                      "write concurrency_limit=...", PyTuple_GET_SIZE(args));
         return -1;
     }
-    if (nkw > 0 && PyDict_GetItemRef(kwargs, self->state->str_concurrency_limit, &value) < 0) {
-        return -1;
-    }
-    if (nkw != (value != NULL)) {
-        Py_XDECREF(value);
-        PyObject *name = NULL;
-        Py_ssize_t pos = 0;
-        while (PyDict_Next(kwargs, &pos, &name, NULL)
-               && PyUnicode_Compare(name, self->state->str_concurrency_limit) == 0)
-        {
-        }
-        PyErr_Format(PyExc_TypeError,
-                     "TaskGroup() got an unexpected keyword argument %R: it takes concurrency_limit only", name);
+    // The caller's keywords are in a dict of our own, which nobody can change.
+    if (parse_keywords(self->state, kwargs, &limit_value, &cancel_value) < 0) {
         return -1;
     }
     Py_ssize_t limit;
-    int rc = parse_limit(value, &limit);
-    Py_XDECREF(value);
-    if (rc < 0) {
+    int cancel_on_error = cancel_value == NULL ? 1 : PyObject_IsTrue(cancel_value);
+    if (cancel_on_error < 0 || parse_limit(limit_value, &limit) < 0) {
         return -1;
     }
+    int entered;
     BEGIN_SECTION(op);
-    if (self->entered) {
-        PyErr_Format(PyExc_RuntimeError, "TaskGroup %R has already been entered", op);
-        rc = -1;
-    }
-    else {
+    entered = self->entered;
+    if (!entered) {
         self->limit = limit;
+        self->cancel_on_error = cancel_on_error != 0;
     }
     END_SECTION();
-    return rc;
+    if (entered) {
+        PyErr_Format(PyExc_RuntimeError, "TaskGroup %R has already been entered", op);
+        return -1;
+    }
+    return 0;
 }
 
 PyDoc_STRVAR(TaskGroup_aenter_doc,
@@ -205,6 +220,30 @@ static PyObject *
 TaskGroup_create_background_task(PyObject *op, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
 {
     return create(op, args, nargs, kwnames, 1);
+}
+
+PyDoc_STRVAR(TaskGroup_wait_for_slot_doc,
+"wait_for_slot($self, /)\n--\n\n"
+"Wait until a foreground task that is created now starts without queueing.\n\n"
+"That is so when a slot of the concurrency limit is free, nothing is queued, and every task that was granted a slot\n"
+"has started. Then, or without a limit, it returns at once. So a producer takes its next item only when it can be\n"
+"worked on. Nothing is reserved: everyone who waits is woken, in order of arrival, and whoever finds the slot taken\n"
+"waits on in the old place. A foreground task of the group that waits holds a slot itself: with a limit of 1 it waits\n"
+"for ever.\n\n"
+"Raises:\n"
+"    RuntimeError: The group has not been entered, is shutting down (the body and the group's tasks that wait get\n"
+"        their own CancelledError instead), or is finished.\n\n"
+"Example:\n"
+"    >>> async with TaskGroup(concurrency_limit=10) as tg:\n"
+"    ...     while True:\n"
+"    ...         await tg.wait_for_slot()\n"
+"    ...         message = await queue.receive()\n"
+"    ...         tg.create_task(handle(message))");
+
+static PyObject *
+TaskGroup_wait_for_slot(PyObject *op, PyObject *Py_UNUSED(ignored))
+{
+    return Await_new(GROUP(op), AWAIT_SLOT, NULL);
 }
 
 PyDoc_STRVAR(TaskGroup_cancel_doc,
@@ -393,6 +432,7 @@ FLAG_GETTER(exiting)
 FLAG_GETTER(aborting)
 FLAG_GETTER(parent_cancel_requested)
 FLAG_GETTER(cancel_on_enter)
+FLAG_GETTER(cancel_on_error)
 
 /* Subclasses set it, in __init__() mostly, so that an error of a task neither aborts the group nor cancels the body. */
 static int
@@ -428,8 +468,8 @@ TaskGroup_traverse(PyObject *op, visitproc visit, void *arg)
     for (size_t i = self->tasks.begin; i < self->tasks.end; i++) {
         Py_VISIT(ENTRY_TASK(self->tasks.entries[i]));
     }
-    Link *heads[] = {&self->queue, &self->granted, &self->cancelled};
-    for (int i = 0; i < 3; i++) {
+    Link *heads[] = {&self->queue, &self->granted, &self->cancelled, &self->waiters};
+    for (int i = 0; i < 4; i++) {
         // A group whose tp_new failed half-way has no lists yet.
         for (Link *link = heads[i]->next; link != NULL && link != heads[i]; link = link->next) {
             Py_VISIT(TURN_OF(link));
@@ -453,8 +493,8 @@ TaskGroup_clear(PyObject *op)
     Py_CLEAR(self->done);
     Py_CLEAR(self->start);
     drop_tools(self);
-    Link *heads[] = {&self->queue, &self->granted, &self->cancelled};
-    for (int i = 0; i < 3; i++) {
+    Link *heads[] = {&self->queue, &self->granted, &self->cancelled, &self->waiters};
+    for (int i = 0; i < 4; i++) {
         while (!Link_is_empty(heads[i])) {
             Turn *turn = TURN_OF(heads[i]->next);
             Py_INCREF(turn);
@@ -508,14 +548,17 @@ TaskGroup_dealloc(PyObject *op)
 }
 
 PyDoc_STRVAR(TaskGroup_doc,
-"TaskGroup(*, concurrency_limit=None)\n--\n\n"
+"TaskGroup(*, concurrency_limit=None, cancel_on_error=True)\n--\n\n"
 "asyncio.TaskGroup with background tasks and a concurrency limit.\n\n"
 "An asynchronous context manager for a group of tasks. Its exit waits for all of them; if one fails, the others are\n"
 "cancelled, and the errors are raised as an ExceptionGroup. The rules are those of asyncio.TaskGroup of CPython 3.15,\n"
 "on every CPython from 3.11. A group is used once, by one event loop in one thread.\n\n"
 "Args:\n"
 "    concurrency_limit (int | None): How many foreground tasks may run at once, at least 1; the rest queue, first\n"
-"        in, first out. None for no limit.\n\n"
+"        in, first out. None for no limit.\n"
+"    cancel_on_error (bool): Whether the error of a foreground task cancels the others and the body, as in asyncio. If\n"
+"        not, errors are kept and raised together at the exit (CPython issue 101581); but the body's own error, an\n"
+"        error of a background task, and what is no Exception abort the group as ever.\n\n"
 "Raises:\n"
 "    ValueError: The limit is less than 1.\n"
 "    TypeError: The limit is not an integer, or is not passed by name.\n\n"
@@ -532,6 +575,7 @@ static PyMethodDef TaskGroup_methods[] = {
      TaskGroup_create_task_doc},
     {"create_background_task", (PyCFunction)(void (*)(void))TaskGroup_create_background_task,
      METH_FASTCALL | METH_KEYWORDS, TaskGroup_create_background_task_doc},
+    {"wait_for_slot", TaskGroup_wait_for_slot, METH_NOARGS, TaskGroup_wait_for_slot_doc},
     {"cancel", TaskGroup_cancel, METH_NOARGS, TaskGroup_cancel_doc},
     {"statistics", TaskGroup_statistics, METH_NOARGS, TaskGroup_statistics_doc},
     {"_abort", TaskGroup__abort, METH_NOARGS, PyDoc_STR("Cancel every task of the group, once.")},
@@ -544,6 +588,8 @@ static PyMethodDef TaskGroup_methods[] = {
 static PyGetSetDef TaskGroup_getset[] = {
     {"concurrency_limit", TaskGroup_get_concurrency_limit, NULL,
      PyDoc_STR("How many foreground tasks may run at once, an int; None without a limit."), NULL},
+    {"cancel_on_error", TaskGroup_get_cancel_on_error, NULL,
+     PyDoc_STR("Whether the error of a foreground task cancels the others and the body, a bool."), NULL},
     {"_tasks", TaskGroup_get_tasks, NULL, NULL, NULL},
     {"_errors", TaskGroup_get_errors, NULL, NULL, NULL},
     {"_loop", TaskGroup_get_object, NULL, NULL, (void *)offsetof(TaskGroup, loop)},
@@ -583,7 +629,7 @@ PyType_Spec TaskGroup_spec = {
 /* --- async def, for those who look -------------------------------------------------------------------------------- */
 
 /* unittest, unittest.mock and others ask inspect.iscoroutinefunction() whether to await what a method returns, and that
-   knows functions only.  So the package's class has __aenter__() and __aexit__() as `async def` functions, which do what
+   knows functions only.  So the package's class has these methods as `async def` functions, which do what
    ours do; and whoever calls them as they are meant to be called gets there without the frame. */
 static int
 is_group(PyObject *op)
@@ -615,6 +661,15 @@ call_aenter(PyObject *function, PyObject *const *args, size_t nargsf, PyObject *
 }
 
 static PyObject *
+call_wait_for_slot(PyObject *function, PyObject *const *args, size_t nargsf, PyObject *kwnames)
+{
+    if (PyVectorcall_NARGS(nargsf) != 1 || kwnames != NULL || !is_group(args[0])) {
+        return call_as_written(function, args, nargsf, kwnames);
+    }
+    return TaskGroup_wait_for_slot(args[0], NULL);
+}
+
+static PyObject *
 call_aexit(PyObject *function, PyObject *const *args, size_t nargsf, PyObject *kwnames)
 {
     if (PyVectorcall_NARGS(nargsf) != 4 || kwnames != NULL || !is_group(args[0])) {
@@ -626,12 +681,14 @@ call_aexit(PyObject *function, PyObject *const *args, size_t nargsf, PyObject *k
 PyObject *
 TaskGroup_shorten(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t nargs)
 {
-    if (nargs != 2 || !PyFunction_Check(args[0]) || !PyFunction_Check(args[1])) {
-        PyErr_SetString(PyExc_TypeError, "_shorten() takes two functions");
-        return NULL;
+    const vectorcallfunc shorter[] = {call_aenter, call_aexit, call_wait_for_slot};
+    for (Py_ssize_t i = 0; i < 3; i++) {
+        if (nargs != 3 || !PyFunction_Check(args[i])) {
+            PyErr_SetString(PyExc_TypeError, "_shorten() takes three functions");
+            return NULL;
+        }
+        PyFunction_SetVectorcall((PyFunctionObject *)args[i], shorter[i]);
     }
-    PyFunction_SetVectorcall((PyFunctionObject *)args[0], call_aenter);
-    PyFunction_SetVectorcall((PyFunctionObject *)args[1], call_aexit);
     Py_RETURN_NONE;
 }
 

@@ -158,8 +158,8 @@ turn_begin_lock_held(Turn *self)
         PyErr_SetString(PyExc_RuntimeError, "the coroutine of this turn has been closed");
         return NULL;
     }
-    // By its Task's own first step, before which the others could not start.
-    if (!group->starting_now && schedule_start_lock_held(group) < 0) {
+    // If by its Task's own first step: before that the others could not start.
+    if (!group->starting_now && (schedule_start_lock_held(group) < 0 || wake_waiters_lock_held(group) < 0)) {
         close_coroutine(state, coro);
         Py_DECREF(coro);
         return NULL;
@@ -283,7 +283,6 @@ turn_cancel_lock_held(Turn *self, PyObject *message)
     if (self->state != TURN_QUEUED && self->state != TURN_GRANTED) {
         return 0;
     }
-    assert(self->state == TURN_QUEUED || !self->exit);
     Py_INCREF(self);
     turn_leave_lock_held(self, TURN_CANCELLED);
     Py_XSETREF(self->message, Py_XNewRef(message));
