@@ -216,7 +216,7 @@ create_queued_lock_held(TaskGroup *self, const Call *call, PyObject *hook)
 static int
 keeps_slot_lock_held(TaskGroup *self, PyObject *task, PyObject *coro, int may_be_eager)
 {
-    int ended = may_be_eager ? has_ended_well(self->state, task) : 0;
+    int ended = may_be_eager ? ends_quietly(self->state, task, self->cancel_on_error) : 0;
     if (ended > 0) {
         return 0;
     }
