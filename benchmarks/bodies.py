@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
-Job = Callable[[], Any]  # a coroutine function without arguments
+Job = Callable[..., Any]  # a coroutine function without arguments (of a map: with one)
 Group = Callable[..., Any]
 
 
@@ -31,6 +31,17 @@ async def sleep0_thrice() -> None:
     await asyncio.sleep(0)
     await asyncio.sleep(0)
     await asyncio.sleep(0)
+
+
+async def same(item: Any) -> Any:
+    """It gives an item back at once."""
+    return item
+
+
+async def same_later(item: Any) -> Any:
+    """It lets the others run once before."""
+    await asyncio.sleep(0)
+    return item
 
 
 async def for_ever() -> None:
@@ -100,6 +111,13 @@ async def limited_callables(group: Group, job: Job, n: int, limit: int) -> None:
     async with group(concurrency_limit=limit) as tg:
         for _ in range(n):
             tg.create_task(job)
+
+
+async def mapped(group: Group, job: Job, n: int, limit: int, ordered: bool = True) -> None:
+    """The results of n items, as they come out of the group's map."""
+    async with group(concurrency_limit=limit) as tg:
+        async for _ in tg.map(job, range(n), ordered=ordered):
+            pass
 
 
 async def background(group: Group, n: int) -> None:

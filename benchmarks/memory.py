@@ -11,7 +11,7 @@ from typing import Any
 
 import trio
 from bodies import Job, bare, limited_callables, noop
-from implementations import BARE, LIMITED, OURS, TRIO, UNLIMITED, namesake
+from implementations import BARE, LIMITED, MAPS, OURS, TRIO, UNLIMITED, namesake
 
 import quattro
 
@@ -87,6 +87,9 @@ KINDS: dict[str, dict[str, Start]] = {
     | {
         f"{OURS}, callables": lambda job: limited_callables(quattro.TaskGroup, job, N, 10),
         "loop.create_task, no limit": lambda job: bare(job, N),
+    },
+    "item of a map, limit 10": {
+        name: partial(lambda run, job: run(lambda _: job(), N, 10), run) for name, run in MAPS.items()
     },
     "background task": {
         OURS: partial(background_tasks, quattro.TaskGroup),

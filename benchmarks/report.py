@@ -12,13 +12,13 @@ from pathlib import Path
 
 import pyperf
 from implementations import BARE, OURS
-from workloads import GROWTH, MORE, ROWS
+from workloads import GROWTH, MAPPED, MORE, ROWS
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results"
 PAGE = HERE.parent / "docs" / "performance.md"
 
-WORKLOADS = {workload.name: workload for workload in ROWS + MORE + GROWTH}
+WORKLOADS = {workload.name: workload for workload in ROWS + MORE + MAPPED + GROWTH}
 LIMITS = {f"{OURS}": 1000, f"{OURS}, callables": 850}  # bytes a queued task, at most
 
 Values = tuple[float, ...]
@@ -92,7 +92,7 @@ def ns(values: Values) -> str:
 
 def rows_table(tables: dict[str, Table]) -> Iterator[list[str]]:
     """Section 5: a line a comparison, with the ratio on each Python and loop."""
-    for workload in ROWS:
+    for workload in ROWS + MAPPED:
         for name in workload.floors:
             for loop in ("asyncio", "uvloop"):
                 cells = [workload.name, name, loop, f"{floor(loop, workload.name, name):.2f}"]
@@ -170,6 +170,7 @@ def blocks() -> dict[str, str]:
         ),
         "unlimited": "\n\n".join(times_table(newest, loop, unlimited) for loop in ("asyncio", "uvloop")),
         "limited": "\n\n".join(times_table(newest, loop, limited) for loop in ("asyncio", "uvloop")),
+        "maps": "\n\n".join(times_table(newest, loop, [w.name for w in MAPPED]) for loop in ("asyncio", "uvloop")),
         "growth": times_table(newest, "asyncio", growth),
         "memory": memory_table(tables),
         "budget": (RESULTS / "budget.md").read_text().strip(),

@@ -32,10 +32,26 @@ from bodies import (
     limited_callables,
     nested,
     noop,
+    same,
+    same_later,
     sleep0,
     sleep0_thrice,
 )
-from implementations import ANYIO, BARE, LIMITED, NAMESAKE, OURS, SEMAPHORE, STOCK, TRIO, UNLIMITED, Run, namesake
+from implementations import (
+    ANYIO,
+    AS_COMPLETED,
+    BARE,
+    LIMITED,
+    MAPS,
+    NAMESAKE,
+    OURS,
+    SEMAPHORE,
+    STOCK,
+    TRIO,
+    UNLIMITED,
+    Run,
+    namesake,
+)
 
 import quattro
 
@@ -228,6 +244,18 @@ MORE = [
         units=500,
         unit="request",
     ),
+]
+
+
+# The rows of map(), in a table of their own: the results of 10,000 items, ten at a time.
+MAPPED = [
+    Workload(
+        f"map, {name}",
+        {who: partial(run, job, N, 10) for who, run in MAPS.items()},
+        unit="item",
+        floors={AS_COMPLETED: floor} if floor else {},
+    )
+    for name, job, floor in (("sleep(0)", same_later, (2.0, 2.0)), ("noop", same, None))
 ]
 
 

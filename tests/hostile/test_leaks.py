@@ -46,7 +46,7 @@ def names_in(code: CodeType) -> set[str]:
     return {*code.co_names}.union(*inner)
 
 
-@pytest.mark.parametrize("about", TYPES, ids=lambda about: about.__name__)
+@pytest.mark.parametrize("about", [*TYPES, TaskGroup], ids=lambda about: about.__name__)
 def test_every_type_and_method_has_a_path(about: type) -> None:
     """Each type of the extension has a path, and each public method and attribute is named in one."""
     named = set().union(*(names_in(path.__code__) for path in leaks.PATHS.values()))  # type: ignore[attr-defined]

@@ -88,12 +88,22 @@ async def test_every_message_is_explained() -> None:
 
     async def f(x: int) -> None: ...
 
+    class Odd:
+        def __iter__(self) -> Odd:
+            return self
+
+        def __next__(self) -> int:
+            raise StopAsyncIteration
+
     async with finished:
         pass
     loop.call_soon(enter_without_a_task)
     async with entered as tg:
         tg.create_task(forever())
         group: Any = tg
+        busy = tg.map(lambda _: forever(), [1], buffersize=1)
+        waiting: Any = anext(busy)
+        waiting.send(None)
         mistakes: list[Any] = [
             lambda: TaskGroup().create_task(noop()),
             lambda: finished.create_task(noop()),
@@ -106,6 +116,13 @@ async def test_every_message_is_explained() -> None:
             lambda: limit(10),
             lambda: limit(limit=10),
             lambda: copy.copy(tg),
+            lambda: group.map(42, []),
+            lambda: group.map(f, 42),
+            lambda: group.map(f, []),
+            lambda: group.map(f, [], buffersize=0),
+            lambda: group.map(f, [], buffersize=1.5),
+            lambda: anext(tg.map(f, Odd(), buffersize=1)).send(None),  # type: ignore[attr-defined]
+            lambda: anext(busy).send(None),  # type: ignore[attr-defined]
             lambda: (tg.cancel(), tg.create_task(noop())),
         ]
         for mistake in mistakes:
@@ -113,4 +130,5 @@ async def test_every_message_is_explained() -> None:
                 mistake()
             text = re.sub("<[^>]*>", "<...>", str(caught.value))
             assert any(text.startswith(term) for term in explained), text
+        waiting.close()
     assert str(entering[0]).endswith("cannot determine the parent task") and "cannot determine the parent" in page

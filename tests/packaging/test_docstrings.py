@@ -21,6 +21,7 @@ SIGNATURES = {
     "__aexit__": "(self, et, exc, tb, /)",
     "create_task": "(self, /, coro, *, name=None, context=None, eager_start=None, **kwargs)",
     "create_background_task": "(self, /, coro, *, name=None, context=None, eager_start=None, **kwargs)",
+    "map": "(self, f, items, /, *, ordered=True, buffersize=None)",
     "cancel": "(self, /)",
     "statistics": "(self, /)",
 }
@@ -76,7 +77,7 @@ def test_every_parameter_is_described(name: str) -> None:
     assert name in ("cancel", "statistics") or "Raises:" in text
 
 
-@pytest.mark.parametrize("name", ["__init__", "create_task", "create_background_task", "cancel", "statistics"])
+@pytest.mark.parametrize("name", ["__init__", "create_task", "create_background_task", "map", "cancel", "statistics"])
 def test_examples_run(name: str) -> None:
     """The example, as one would type it into ``python -m asyncio``, runs and shows what it says."""
     examples = doctest.DocTestParser().get_examples(
