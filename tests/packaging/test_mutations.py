@@ -6,7 +6,8 @@ from pathlib import Path
 
 import mutations
 import pytest
-from mutations import Mutant, mutated
+from mutants import MUTANTS, Mutant
+from mutations import mutated
 
 TESTS = Path(__file__).parents[1]
 SOURCES = {
@@ -21,7 +22,7 @@ def test_every_mutant_has_its_place() -> None:
     sources = mutations.read_sources()
     if not sources:
         pytest.skip("the source of the extension is not here")
-    for mutant in mutations.MUTANTS:
+    for mutant in MUTANTS:
         assert mutated(mutant, sources)[0] != sources
         for part in mutant.tests.split():
             assert len(list(TESTS.glob(f"*/test_{part.partition(':')[0]}.py"))) == 1

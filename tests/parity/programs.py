@@ -145,7 +145,16 @@ class Writer:
             word = self.choice(words)
             if word in ("spawn", "cancel_group", "look_at_group") and not groups:
                 word = "log" if words is IN_CALLBACK else "step"
-            if depth > 4 and word in ("spawn", "outside", "group", "abandon", "suppress", "lastly", "call_soon", "callback"):
+            if depth > 4 and word in (
+                "spawn",
+                "outside",
+                "group",
+                "abandon",
+                "suppress",
+                "lastly",
+                "call_soon",
+                "callback",
+            ):
                 word = "set_result"
             statement = getattr(self, word)(groups, depth)
             statements += statement if isinstance(statement, list) else [statement]

@@ -91,7 +91,9 @@ def references(mode: Mode, log: Any) -> Callable[[], Any]:
 def model(program: Program) -> Any:
     """The group that is right."""
     source = program.source
-    asyncio_is_right = sys.version_info >= (3, 15) and "SystemExit(" not in source and "KeyboardInterrupt(" not in source
+    asyncio_is_right = (
+        sys.version_info >= (3, 15) and "SystemExit(" not in source and "KeyboardInterrupt(" not in source
+    )
     return asyncios if asyncio_is_right else references
 
 

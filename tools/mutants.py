@@ -1,0 +1,326 @@
+"""The ways in which mutations.py breaks the C, each with the tests that ought to notice."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass
+class Mutant:
+    name: str  # what is broken
+    old: str  # a piece of the C, as it stands there
+    new: str
+    tests: str  # names of files without test_ and .py, or files and part of a test's name: "limit:order"
+    since: tuple[int, int] = (3, 11)  # Pythons on which it matters
+    before: tuple[int, int] = (9, 0)
+    times: int = 1  # how often the text is there
+
+
+MUTANTS = [
+    # References.
+    Mutant(
+        "drop a DECREF: a quiet task that leaves",
+        "        rc = discard_awaited_by(self, task);\n        Py_DECREF(task);",
+        "        rc = discard_awaited_by(self, task);",
+        "leaks:no_leak",
+        since=(3, 12),
+    ),
+    Mutant(
+        "drop a DECREF: a task that ends", "    if (tag >= 0) {\n        Py_DECREF(task); ", "    if (0) {", "leaks"
+    ),
+    Mutant("drop an INCREF: a task in the set", "(uintptr_t)Py_NewRef(task)", "(uintptr_t)task", "group limit"),
+    Mutant(
+        "drop an INCREF: a turn that is to hear of its cancel",
+        "Py_INCREF(turn);\n    Link_append(&self->cancelled",
+        "Link_append(&self->cancelled",
+        "limit",
+    ),
+    Mutant("no visit of tasks", "Py_VISIT(ENTRY_TASK(self->tasks.entries[i]))", "(void)i", "leaks:collector"),
+    Mutant("no visit of turns", "Py_VISIT(TURN_OF(link))", "(void)link", "leaks:collector"),
+    *(
+        Mutant(f"no visit of {field}", f"    Py_VISIT(self->{field});\n", "", "leaks:collector")
+        for field in (
+            "loop",
+            "parent",
+            "errors",
+            "base_error",
+            "waiter",
+            "done",
+            "kwargs",
+            "uvloop",
+            "done_future",
+            "start",
+            "hook",
+            "newest",
+            "coro",
+            "waker",
+            "waker_context",
+            "message",
+            "exc",
+            "propagate",
+            "pending",
+        )
+    ),
+    Mutant("no visit of eager_kwargs", "    Py_VISIT(self->eager_kwargs);\n", "", "leaks:collector", since=(3, 12)),
+    Mutant("no visit of the group", "    Py_VISIT(self->group);\n", "", "leaks:collector", times=2),
+    Mutant("no visit of the type", "    Py_VISIT(Py_TYPE(op));\n", "", "leaks:collector", times=4),
+    Mutant("the parent is kept", "    Py_CLEAR(group->parent);\n", "", "group:held"),
+    Mutant(
+        "the done callback is kept",
+        "drop_turns_lock_held(self);\n        Py_CLEAR(self->done);",
+        "drop_turns_lock_held(self);",
+        "leaks",
+    ),
+    # The parent's cancellation.
+    Mutant("forget an uncancel", "if (!group->parent_cancel_requested) {", "if (1) {", "group"),
+    Mutant("cancel twice", "            *entry |= MARK;\n", "", "group:abort background"),
+    Mutant(
+        "cancel twice: one that joins an abort",
+        "TaskSet_set_tag(&self->tasks, task, tag | MARK);",
+        "",
+        "hostile:joins_an_aborted group:abort",
+        since=(3, 12),
+    ),
+    Mutant("a pending cancel is dropped", "self->propagate = Py_XNewRef(self->pending);", "", "group"),
+    Mutant(
+        "a stray cancel is left",
+        "rc = attr_is_true(parent, state->str__must_cancel);",
+        "rc = 0;",
+        "group",
+        before=(3, 13),
+    ),
+    Mutant(
+        "a fresh cancel is swallowed with a stray one",
+        "            if (cancelling > 0) {\n                Py_XSETREF(self->propagate",
+        "            if (0) {\n                Py_XSETREF(self->propagate",
+        "group",
+        before=(3, 13),
+    ),
+    Mutant("the outside cancel is lost in errors", "if (exit_rearm_lock_held(group) < 0) {", "if (0) {", "group"),
+    Mutant(
+        "it is given back at once",
+        "cancelling > 0 && state->uncancel_resets",
+        "cancelling > 0",
+        "group",
+        before=(3, 13),
+    ),
+    # The parent that steps within the last callback, and the loop that says whether anything else is ready.
+    Mutant(
+        "the parent never steps early",
+        "int now = parent_may_step(self);",
+        "int now = 0;",
+        "group:goes_on_within",
+    ),
+    Mutant(
+        "the parent steps within another task",
+        "return idle <= 0 ? idle : no_task_is_running(self);",
+        "return idle;",
+        "internals:announced",
+    ),
+    Mutant(
+        "the parent steps outside its callback",
+        "if (self->running == NULL) {\n        return 0;",
+        "if (0) {\n        return 0;",
+        "group internals steps",
+    ),
+    Mutant(
+        "the parent overtakes a call_soon() of the loop's own",
+        "int is_own = function != NULL && PyFunction_Check(function)",
+        "int is_own = 1 || PyFunction_Check(function)",
+        "group:keeps_what_is_ready",
+    ),
+    Mutant(
+        "the parent overtakes a _ready of another kind",
+        "Py_IS_TYPE(ready, (PyTypeObject *)state->deque) && ",
+        "",
+        "group:what_is_ready",
+    ),
+    Mutant("the parent overtakes what is ready", "&& PyObject_Size(ready) == 0;", ";", "group:what_is_ready steps"),
+    Mutant(
+        "uvloop's other callbacks are overtaken", "&& PyObject_Size(deques.last) == 0;", ";", "group steps differential"
+    ),
+    Mutant(
+        "a loop that raises then is not asked again",
+        "collect_error(self, &first, now < 0 || timed < 0 ? -1 : 0);",
+        "if (now < 0) { return -1; }",
+        "hostile:say_what_is_ready",
+    ),
+    Mutant(
+        "a task steps in the callback's context",
+        "(context == NULL || PyContext_Enter(context) == 0);",
+        "(context == NULL || PyContext_Enter(PyContext_CopyCurrent()) == 0);",
+        "group internals",
+    ),
+    # A task's end is heard where the task's first callback would be called.
+    Mutant(
+        "a queued task's failure is heard of late",
+        "if (failed) {\n        return turn_see_failure_lock_held(self);",
+        "if (failed) {\n        return turn_release_lock_held(self);",
+        "limit steps",
+    ),
+    Mutant("the last queued task is forgotten", "if (self->tasks.used - self->background == 1) {", "if (0) {", "limit"),
+    Mutant(
+        "a slot goes on before the group has seen the error",
+        "if (self->slot) {\n        self->slot = 0;\n        TaskSet_set_tag",
+        "if (0) {\n        self->slot = 0;\n        TaskSet_set_tag",
+        "limit steps",
+    ),
+    Mutant("a hook is found once for all tasks", "hook != NULL ? hook : self->done", "self->done", "group misuse"),
+    # Errors.
+    Mutant(
+        "an abort stops at its first error",
+        "                collect_error(self, &first, cancel_task(state, task));\n",
+        "                if (cancel_task(state, task) < 0) { Py_DECREF(task); return -1; }\n",
+        "misuse:methods_raise",
+    ),
+    Mutant(
+        "a displaced error vanishes",
+        "error == base ? 0 : report_displaced(group, error);",
+        "0;",
+        "group",
+    ),
+    Mutant(
+        "SystemExit is an error like others",
+        "group->base_error != NULL) {\n        // Ev",
+        "0) {\n        // Ev",
+        "group",
+    ),
+    # The queue and the slots.
+    Mutant("lose a slot at an end", "    return release_lock_held(self->group);", "    return 0;", "limit"),
+    Mutant(
+        "lose the slot of a cancelled grant",
+        "int rc = turn_release_lock_held(self);\n    // W",
+        "int rc = 0;\n    // W",
+        "limit",
+    ),
+    Mutant(
+        "lend a slot to one cancelled unstarted",
+        "            turn->slot = 0;\n            self->slots--;\n",
+        "",
+        "limit",
+    ),
+    Mutant(
+        "a slot too many",
+        "self->slots < self->limit && Link_is_empty(",
+        "self->slots <= self->limit && Link_is_empty(",
+        "limit",
+    ),
+    Mutant(
+        "a queued coroutine is left open",
+        "    if (coro != NULL) {\n        close_coroutine(self",
+        "    if (0) {\n        close_coroutine(self",
+        "limit",
+    ),
+    Mutant(
+        "a refused coroutine is left open",
+        "    close_coroutine(self->state, coro);\n    PyErr_Format",
+        "    PyErr_Format",
+        "group:refus",
+    ),
+    Mutant("an unstarted coroutine is left open", "    if (started <= 0) {", "    if (0) {", "misuse"),
+    Mutant("an unstarted coroutine is closed though it runs", "    if (started <= 0) {", "    if (1) {", "misuse"),
+    Mutant(
+        "a slot comes back twice: a task that joins",
+        "else {\n        *slot = 0;",
+        "else {",
+        "hostile:parent_whose_hash",
+        since=(3, 14),
+    ),
+    Mutant(
+        "a slot is lost: a task that can't join",
+        "if (slot) {\n        collect_error(self, &first, release_lock_held(self));\n    }\n    Py_DECREF(task);",
+        "Py_DECREF(task);",
+        "misuse hostile:parent_whose_hash",
+    ),
+    Mutant(
+        "a task that joins an abort is not cancelled if it raises",
+        "done <= 0 && tag >= 0",
+        "done == 0 && tag >= 0",
+        "hostile:joins_an_aborted",
+    ),
+    Mutant(
+        "a task whose context is entered is lost",
+        "rc = callback == NULL ? -1 : call_soon(turn->group, callback, (PyObject *)turn, context);",
+        "rc = -1;",
+        "hostile:somebody_is_in",
+    ),
+    Mutant(
+        "any builtin of a Task is taken for its wake-up",
+        " && PyCFunction_GET_FLAGS(waker) == METH_O\n",
+        "\n",
+        "internals:somebody_else_waits",
+    ),
+    Mutant(
+        "a turn's method belongs to the next waker",
+        "    self->wakeup = NULL;\n",
+        "",
+        "internals:somebody_else_waits",
+    ),
+    Mutant("a newcomer overtakes the granted", " && self->starting == 0) {", ") {", "limit"),
+    Mutant("the newest is not asked", "now = newest_has_started_lock_held(self);", "now = 1;", "limit"),
+    Mutant(
+        "the head is not started directly",
+        "now = newest_has_started_lock_held(self);",
+        "now = 0;",
+        "limit",
+    ),
+    Mutant(
+        "an eager failure frees its slot",
+        "rc = rc < 0 ? -1 : !rc;",
+        "rc = rc < 0 ? -1 : 1;",
+        "limit",
+        since=(3, 12),
+    ),
+    Mutant(
+        "the queue is not drained on an abort",
+        "drain_queue_lock_held(self);\n    PyErr_SetRaisedException(exc);",
+        "PyErr_SetRaisedException(exc);",
+        "misuse limit",
+    ),
+    Mutant("a hole in the index", "            hole = i;\n", "", "group:any_order"),
+    # Background tasks.
+    Mutant(
+        "they end with the body",
+        "        || self->background == 0 || self->tasks.used != self->background)",
+        "        || self->background == 0)",
+        "background",
+    ),
+    Mutant("one may start while they stop", "    if (background && self->stopping) {", "    if (0) {", "background"),
+    Mutant("they are cancelled though somebody did", "if (cancelling <= 0) {", "if (1) {", "background"),
+    # What others see, and their hooks.
+    Mutant("the factory is ignored", "int is_none = factory == Py_None;", "int is_none = 1;", "transparency"),
+    Mutant("the Task class is ignored", "c_task < 0 ? -1 : c_task ? LOOP_DIRECT", "1 ? LOOP_DIRECT", "transparency"),
+    Mutant("swapped code is ignored", "stock->func_code == state->stock_code\n", "1\n", "transparency"),
+    Mutant("a patched instance is ignored", "!PyMethod_Check(create_task) || ", "", "transparency"),
+    Mutant(
+        "the method of another loop is ignored", "PyMethod_GET_SELF(create_task) != self->loop", "0", "transparency"
+    ),
+    Mutant("a patched class is ignored", "if (function != state->stock_create_task) {", "if (0) {", "transparency"),
+    Mutant(
+        "a subclass of uvloop's is ignored",
+        "else if (is_uvloop_function(self, function) > 0) {",
+        "else if (is_uvloop_function(self, function) >= 0 && self->uvloop != NULL) {",
+        "transparency",
+    ),
+    Mutant(
+        "a patch before the import is ignored",
+        'PyUnicode_CompareWithASCIIString(name, "BaseEventLoop.create_task") == 0',
+        "1",
+        "transparency",
+    ),
+    Mutant("names are not copied", "if (runner != NULL && copy_names", "if (0 && copy_names", "transparency"),
+    Mutant(
+        "no awaited-by edges",
+        "if (self->state->add_awaited_by == NULL || self->parent == NULL) {",
+        "if (1) {",
+        "transparency",
+        since=(3, 14),
+    ),
+    Mutant(
+        "awaited-by edges stay",
+        "if (self->state->discard_awaited_by == NULL || self->parent == NULL) {",
+        "if (1) {",
+        "transparency",
+        since=(3, 14),
+    ),
+]
