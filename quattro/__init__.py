@@ -14,12 +14,8 @@ except ModuleNotFoundError as error:
         "`make run`, or leave the folder to import the quattro that is installed; else install quattro-c again.",
         name=error.name,
     ) from None
-from . import (
-    _quattro,
-)
-from . import (
-    _turn as _turn,  # imported by the C: said here for whoever collects what a program needs
-)
+from . import _quattro
+from . import _turn as _turn  # imported by the C: said here for whoever collects what a program needs
 from ._map import Map as _Map
 from ._version import __version__ as __version__
 
