@@ -70,7 +70,7 @@ def web_address(text: str) -> URL:
         raise argparse.ArgumentTypeError(f"{text!r} is no address: {error}") from None
     if url.scheme not in ("http", "https") or not url.host:
         raise argparse.ArgumentTypeError(f"{text!r} is not the address of a web site (https://...)")
-    return url.with_fragment(None)
+    return url.join(URL(url.raw_path_qs, encoded=True))  # with a path, and without a fragment
 
 
 def regex(text: str) -> re.Pattern[str]:
@@ -87,11 +87,12 @@ def run(main: Coroutine[Any, Any, int]) -> int:
     async def cancelled_by_interrupts() -> int:
         loop, task = asyncio.get_running_loop(), asyncio.current_task()
         assert task is not None
-        if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # as in a shell's background job
-            signal.signal(signal.SIGINT, lambda *_: loop.call_soon_threadsafe(task.cancel))
+        if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a shell's background job
+            return await main
+        signal.signal(signal.SIGINT, lambda *_: loop.call_soon_threadsafe(task.cancel))
         try:
             return await main
         finally:
-            signal.signal(signal.SIGINT, signal.SIG_DFL)  # for what may still be waited for: threads
+            signal.signal(signal.SIGINT, signal.SIG_DFL)  # it need not wait for threads that are left
 
     return asyncio.run(cancelled_by_interrupts())

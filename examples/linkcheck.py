@@ -213,7 +213,8 @@ class LinkChecker:
 
     def short(self, link: URL | str) -> str:
         """Name a link without what is the same for all of the site."""
-        return str(link.relative() if isinstance(link, URL) and link.origin() == self.site else link)
+        inside = isinstance(link, URL) and link.origin() == self.site
+        return str(link).removeprefix(str(self.site)) if inside else str(link)
 
     def write_json(self, path: Path, *, interrupted: bool) -> None:
         """Write what is broken, and where, for other programs."""
@@ -252,7 +253,7 @@ def parse_arguments() -> argparse.Namespace:
     args.per_host = args.per_host or args.limit
     if args.json:
         try:
-            args.json.touch()
+            args.json.open("a").close()
         except OSError as error:
             parser.error(f"cannot write {args.json}: {error.strerror}")
     return args

@@ -54,6 +54,8 @@ def in_words(error: BaseException, *, timeout: float) -> str:
             return "not a possible host name"
         case InvalidURL():
             return "not a possible address"
+        case ValueError():
+            return f"not a possible address: {error}"
         case OSError(strerror=str(reason)):
             return f"{reason}: {error.filename}" if error.filename else reason
     return str(error) or type(error).__name__
