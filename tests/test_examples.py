@@ -460,6 +460,50 @@ def test_download_from_its_own_server(tmp_path: Path) -> None:
     run(body)
 
 
+# --- Ctrl-C -----------------------------------------------------------------------------------------------------------
+
+PATIENT = """
+import asyncio, sys
+from command_line import run
+
+async def main():
+    loop = asyncio.get_running_loop()
+    thread = loop.run_in_executor(None, sys.stdin.read)
+    for n in range(3):
+        try:
+            print(n, flush=True)
+            await loop.create_future()
+        except asyncio.CancelledError:
+            pass
+    print("nothing but a thread is left", flush=True)
+    return 1
+
+sys.exit(run(main()))
+"""
+
+
+@needs_sigint
+def test_interrupts() -> None:
+    """However often Ctrl-C is pressed, it cancels what goes on and has no traceback; in the end it ends the process."""
+
+    async def body() -> None:
+        env = os.environ | {"PYTHONPATH": str(EXAMPLES)}
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-c", PATIENT, env=env, stdin=PIPE, stdout=PIPE, stderr=PIPE
+        )
+        assert process.stdout is not None and process.stderr is not None
+        for n in range(3):
+            assert await process.stdout.readline() == f"{n}\n".encode()
+            process.send_signal(signal.SIGINT)
+        assert await process.stdout.readline() == b"nothing but a thread is left\n"
+        while process.returncode is None:
+            process.send_signal(signal.SIGINT)
+            await asyncio.sleep(0.01)
+        assert process.returncode == -signal.SIGINT and await process.stderr.read() == b""
+
+    run(body)
+
+
 # --- What cannot be done ----------------------------------------------------------------------------------------------
 
 

@@ -471,7 +471,7 @@ def test_attributes() -> None:
     """Pictures for several sizes, posters and frames are links like others, and so are parts of pages."""
     page = """
         <meta name="description"><a name="old">here</a> <p id="part">there</p>
-        <img src="a.png" srcset="b.png 1x,c.png 2x, d.png"> <video poster="e.png"></video>
+        <img src="a.png" srcset="b.png, c.png 2x,d.png 3x"> <video poster="e.png"></video>
         <iframe src="f.html"></iframe>
         <a href="#part">1</a> <a href="#old">2</a> <a href="#">3</a> <a href="#top">4</a> <a href="#/route">5</a>
         <a href="#description">6</a> <a href="f.html#part">7</a> <a href="f.html#%C3%A9">8</a>
