@@ -204,7 +204,7 @@ class LinkChecker:
         if self.broken:
             table = Table(*(Column(title, overflow="fold") for title in ("Broken link", "Problem", "On page")))
             for link, problem in sorted(self.broken.items(), key=lambda item: str(item[0])):
-                page, *others = sorted(map(self.short, self.found_on[link]))
+                page, *others = sorted(map(self.short, self.found_on[link] - {link})) or ["the command line"]
                 table.add_row(self.short(link), problem, f"{page} and {len(others)} more" if others else page)
             console.print(table)
         console.print(self.summary(interrupted=interrupted))

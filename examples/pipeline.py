@@ -21,7 +21,7 @@ import random
 import sys
 from asyncio import Queue, StreamReader, StreamWriter
 from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext, suppress
 from typing import NamedTuple, NoReturn
 
 from rich.console import Console
@@ -115,7 +115,7 @@ class Pipeline:
         console.print(f"{count} readings, {self.garbled} lines not understood")
 
 
-async def sensors(_: StreamReader, writer: StreamWriter) -> None:
+async def sensors(writer: StreamWriter) -> None:
     """Send readings of three rooms for as long as somebody listens; now and then a line is garbled."""
     rooms, dice = {"attic": 29.0, "cellar": 11.0, "kitchen": 21.0}, random.Random(0)
     try:
@@ -130,13 +130,23 @@ async def sensors(_: StreamReader, writer: StreamWriter) -> None:
         pass
     finally:
         writer.close()
+        with suppress(ConnectionError):
+            await writer.wait_closed()
 
 
 @asynccontextmanager
 async def loopback_sensors() -> AsyncIterator[Address]:
     """Serve the sensors from a loopback port that is free."""
-    async with await asyncio.start_server(sensors, "127.0.0.1", 0) as server:
-        yield server.sockets[0].getsockname()
+    async with TaskGroup() as tg:
+
+        def connected(_: StreamReader, writer: StreamWriter) -> None:
+            try:
+                tg.create_background_task(sensors(writer))
+            except RuntimeError:  # the group is finished: too late
+                writer.close()
+
+        async with await asyncio.start_server(connected, "127.0.0.1", 0) as server:
+            yield server.sockets[0].getsockname()
 
 
 def parse_arguments() -> argparse.Namespace:

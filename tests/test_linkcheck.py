@@ -193,6 +193,14 @@ def test_broken_link() -> None:
     assert report == (1, {"/missing:smile:?x=b": ("404 Not Found", "/a and 1 more")}, 4, 1, 0)
 
 
+def test_no_site() -> None:
+    """A site that is not there is one broken link, and where that stands is plain."""
+    with socket.socket() as deaf:
+        deaf.bind(("127.0.0.1", 0))
+        report = run(report_of(f"http://127.0.0.1:{deaf.getsockname()[1]}", "--retries", "0"))
+    assert report == (1, {"/": ("refused the connection", "the command line")}, 1, 1, 0)
+
+
 def test_healthy_site() -> None:
     """A site with nothing broken gets no table, and 0."""
     page = """
