@@ -137,7 +137,7 @@ def smaller(statements: tuple[Statement, ...]) -> Iterator[tuple[Statement, ...]
         if isinstance(what, Create):
             simpler = [*what.does, replace(what, form="coroutine"), replace(what, stubborn=False)]
             simpler += [replace(what, does=less) for less in smaller(what.does)]
-            yield from (statements[:at] + (each,) + statements[at + 1 :] for each in simpler if each != what)
+            yield from ((*statements[:at], each, *statements[at + 1 :]) for each in simpler if each != what)
 
 
 def minimal(program: Program, fails: Callable[[Program], Any]) -> Program:
@@ -250,7 +250,7 @@ def runner(request: pytest.FixtureRequest) -> Iterator[asyncio.Runner]:
     make_loop, debug, factory = MODES[request.param]
     with asyncio.Runner(loop_factory=make_loop, debug=debug) as runner:
         runner.get_loop().set_task_factory(FACTORIES[factory])
-        runner.get_loop().slow_callback_duration = 1e9  # type: ignore[attr-defined]
+        runner.get_loop().slow_callback_duration = 1e9
         yield runner
 
 
