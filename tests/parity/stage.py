@@ -15,6 +15,7 @@ import socket
 import sys
 from collections import Counter, deque
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from contextvars import ContextVar, copy_context
 from dataclasses import dataclass
 from typing import Any
@@ -63,8 +64,8 @@ class SubclassedLoop(asyncio.SelectorEventLoop):
     def create_task(self, coro: Any, **kwargs: Any) -> Any:
         return super().create_task(coro, **kwargs)
 
-    def call_soon(self, callback: Any, *args: Any, **kwargs: Any) -> Any:
-        return super().call_soon(callback, *args, **kwargs)
+    def call_soon(self, callback: Any, *args: Any, context: Any = None) -> Any:
+        return super().call_soon(callback, *args, context=context)
 
 
 def asyncio_loop(on_idle: Callable[[], None]) -> Any:
@@ -169,6 +170,7 @@ NAMES = {
     "shield": asyncio.shield,
     "sleep": asyncio.sleep,
     "state": state,
+    "timeout": asyncio.timeout,
     "wait": asyncio.wait,
     "wait_for": asyncio.wait_for,
 }
@@ -213,6 +215,7 @@ class Runner:
         self.events = [asyncio.Event() for _ in range(EVENTS)]
         self.kept: dict[str, Any] = {}
         self.groups: list[Any] = []
+        self.deadlines: dict[int, asyncio.Timeout] = {}
         self.wanted = script.wanted
         self.keep_all = mode.kept
         loop.set_exception_handler(self.report)
@@ -220,6 +223,8 @@ class Runner:
             "TaskGroup": make_group(self.log),
             "loop": loop,
             "T": self.kept,
+            "D": self.deadlines,
+            "expire": self.expire,
             "F": self.futures,
             "E": self.events,
             "log": self.log,
@@ -243,6 +248,7 @@ class Runner:
         del main
         program.clear()
         self.kept.clear()
+        self.deadlines.clear()
         self.futures.clear()
         self.events.clear()
         loop.set_exception_handler(lambda loop, context: None)  # when the collector runs is not of the program
@@ -288,6 +294,10 @@ class Runner:
 
     def those(self, *names: str) -> list[Any]:
         return [self.kept[name] for name in names if name in self.kept]
+
+    def expire(self, number: int) -> None:
+        with suppress(KeyError, RuntimeError):  # it has not been entered, or is over
+            self.deadlines[number].reschedule(-1)
 
     # -- what the loop calls
 
