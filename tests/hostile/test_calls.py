@@ -715,7 +715,7 @@ DEAF = {
 
 @pytest.mark.parametrize(("row", "deed"), [pair for pair in itertools.product(ROWS, DEEDS) if pair not in DEAF])
 def test_hostile(row: str, deed: str) -> None:
-    """It raises, re-enters and so on, each time or once: an error or success, and nothing is lost, left or harmed."""
+    """It raises, re-enters and so on, each time or once: an error or success, and nothing is lost or harmed. [X7]"""
     struck = False
     for limit, ending, each, when in itertools.product(LIMITS, ("error", "end"), DEEDS[deed], (None, 1, 2, 4)):
         world = run(ROWS[row], each, when, limit, ending)

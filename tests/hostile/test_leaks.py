@@ -29,7 +29,7 @@ TYPES = [value for value in vars(_quattro).values() if isinstance(value, type)]
 def test_no_leak(name: str, kind: str) -> None:
     """A path in a process of its own, again and again: blocks, references and resident memory stay what they were.
 
-    Nothing is left to the collector either, so that no exception that was raised is part of a reference cycle.
+    Nothing is left to the collector either, so that no exception that was raised is part of a reference cycle. [G20]
     """
     rounds = (ROUNDS if kind == "asyncio" else ROUNDS // 10) or 100
     command = [sys.executable, "-W", "error", leaks.__file__, name, kind, str(rounds)]
