@@ -97,7 +97,7 @@ async def test_error_aborts_the_group(phase: str) -> None:
 
 
 async def test_slow_to_stop_is_awaited_and_not_cancelled_again() -> None:
-    """A background task that takes its time, or swallows its cancel, is awaited; it gets one cancel and no more. [B6]"""
+    """A background task that takes its time, or swallows its cancel, is awaited; it gets one cancel only. [B6]"""
     log: list[str] = []
 
     async def slow() -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parent.parent.parent
+ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "behaviour.md").read_text(encoding="utf-8")
 RULES = re.findall(r"^\(([A-Z]\d+)\)=$", PAGE, re.MULTILINE)
 
