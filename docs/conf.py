@@ -9,7 +9,7 @@ author = "the quattro developers"
 copyright = author
 release = version = quattro.__version__
 
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.intersphinx", "sphinx.ext.napoleon"]
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.intersphinx", "sphinx.ext.napoleon", "sphinx_copybutton"]
 exclude_patterns = ["_build"]
 myst_enable_extensions = ["colon_fence", "deflist"]
 myst_heading_anchors = 3
@@ -21,6 +21,7 @@ html_title = f"quattro {release}"
 html_static_path = ["_static"]
 html_css_files = ["quattro.css"]
 html_show_copyright = False
+copybutton_selector = "div:not(.highlight-output) > div.highlight > pre"
 
 autodoc_member_order = "bysource"
 autodoc_typehints = "none"  # the docstrings of the C name the types
