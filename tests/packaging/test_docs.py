@@ -56,6 +56,14 @@ def test_every_block_is_of_a_known_language(page: Path) -> None:
         assert (language in LANGUAGES or re.fullmatch(r"\{(?!code)[\w-]+\}.*", language)) and not closed
 
 
+@pytest.mark.parametrize("page", PAGES[1:], ids=lambda page: page.name)
+def test_programs_fit_the_column(page: Path) -> None:
+    """No line of a program, or of what it prints, is longer than the 84 characters that a page has room for."""
+    programs = re.compile(r"^```+(?:python|output|shell|{code-block}.*)\n(.*?)^```+$", re.MULTILINE | re.DOTALL)
+    for block in programs.findall(page.read_text(encoding="utf-8")):
+        assert [line for line in block.splitlines() if len(line) > 84] == []
+
+
 def test_a_broken_block_fails(tmp_path: Path) -> None:
     """A program and its output pass; the same page with one thing changed fails, whatever it is."""
     (tmp_path / "docs").mkdir()
