@@ -29,6 +29,7 @@ nitpicky = True
 nitpick_ignore = [("py:class", name) for name in ("T", "R", "Awaitable", "Callable", "Coroutine")]
 
 html_theme = "furo"
+pygments_dark_style = "github-dark"
 html_title = f"quattro {release}"
 html_static_path = ["_static"]
 html_css_files = ["quattro.css"]
