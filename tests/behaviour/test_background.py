@@ -1,4 +1,4 @@
-"""Background tasks: design 3.2."""
+"""Background tasks: rules B of docs/behaviour.md."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The group: design 3.1. asyncio.TaskGroup's own suite is in test_conformance; here is what goes beyond it."""
+"""The group: rules G of docs/behaviour.md. asyncio.TaskGroup's own suite is in test_conformance; here is what goes beyond it."""
 
 from __future__ import annotations
 
@@ -364,6 +364,59 @@ async def test_overridden_hook_comes_to_its_end_before_the_parent_goes_on() -> N
         tg.create_task(noop())
     seen.append("parent")
     assert seen == ["hook", "parent"]
+
+
+async def test_the_group_hears_first() -> None:
+    """Who awaits a task, or gave it a callback, learns of its error when the group has acted on it. [G9]"""
+    seen = []
+
+    async def boom() -> None:
+        await asyncio.sleep(0)
+        raise OSError
+
+    async def sibling() -> None:
+        try:
+            await task
+        except BaseException as error:
+            seen.append(f"sibling: {type(error).__name__}")
+            raise
+
+    with pytest.raises(ExceptionGroup) as caught:
+        async with TaskGroup() as tg:
+            task = tg.create_task(boom())
+            task.add_done_callback(lambda _: seen.append(f"callback: {tg!r}"))
+            tg.create_task(sibling())
+            try:
+                await task
+            except BaseException as error:
+                seen.append(f"body: {type(error).__name__}")
+                raise
+    assert [type(error) for error in caught.value.exceptions] == [OSError]
+    assert sorted(seen) == [
+        "body: CancelledError",
+        "callback: <TaskGroup tasks=1 errors=1 cancelling>",
+        "sibling: CancelledError",
+    ]
+
+
+async def test_private_names_that_are_written_to() -> None:
+    """What a program writes to asyncio's private names has asyncio's effect, or is an error. [G24]"""
+
+    class Forgiving(TaskGroup):
+        def __init__(self) -> None:
+            super().__init__()
+            self._parent_cancel_requested = True  # the body shall not be cancelled
+
+    body_went_on = False
+    with pytest.raises(ExceptionGroup):
+        async with Forgiving() as tg:
+            tg.create_task(fail(OSError()))
+            await settle()
+            body_went_on = True
+    assert body_went_on
+    async with TaskGroup() as tg:
+        with pytest.raises(AttributeError):
+            tg._tasks.add(asyncio.current_task())  # type: ignore[attr-defined]
 
 
 async def test_subclass_with_arguments_and_attributes() -> None:

@@ -1,4 +1,4 @@
-"""The concurrency limit: design 3.3."""
+"""The concurrency limit: rules L of docs/behaviour.md."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Bad input and misuse: every row of design 3.5, and hostile objects in every place that the C calls."""
+"""Bad input and misuse: rules X of docs/behaviour.md, and hostile objects in every place that the C calls."""
 
 from __future__ import annotations
 

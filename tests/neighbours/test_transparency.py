@@ -1,10 +1,11 @@
-"""Seen from outside: design 3.4. Every hook is used, every stack is seen."""
+"""Seen from outside: rules T of docs/behaviour.md. Every hook is used, every stack is seen."""
 
 from __future__ import annotations
 
 import asyncio
 import functools
 import gc
+import inspect
 import io
 import subprocess
 import sys
@@ -442,6 +443,14 @@ async def test_python_task_class() -> None:
     finally:
         tasks_module.Task = original  # type: ignore[attr-defined]
     assert all(type(task) is Replaced and task.result() == 1 for task in tasks)
+
+
+async def test_what_is_async_def_is_seen_to_be() -> None:
+    """inspect takes them for coroutine functions, as unittest does, and what is not awaited warns. [T6]"""
+    for function in (TaskGroup.__aenter__, TaskGroup.__aexit__, TaskGroup().__aenter__):
+        assert inspect.iscoroutinefunction(function)
+    with pytest.warns(RuntimeWarning, match=r"__aenter__' was never awaited"):
+        TaskGroup().__aenter__()
 
 
 def test_help_and_signatures() -> None:
