@@ -1,4 +1,4 @@
-"""The group: rules G of docs/behaviour.md. asyncio.TaskGroup's own suite is in test_conformance; here is what goes beyond it."""
+"""The group: rules G of docs/behaviour.md, beyond what asyncio.TaskGroup's own suite, in test_conformance, asks."""
 
 from __future__ import annotations
 
