@@ -147,6 +147,37 @@ async def bad(stage: Stage) -> None:
             await stage.work("body", 8)
 
 
+async def cancelling(stage: Stage) -> None:
+    """An error ends the others, and the queue."""
+    await with_an_error(stage, TaskGroup(concurrency_limit=2))
+
+
+async def going_on(stage: Stage) -> None:
+    """An error ends its own task alone."""
+    await with_an_error(stage, TaskGroup(concurrency_limit=2, cancel_on_error=False))
+
+
+async def with_an_error(stage: Stage, group: TaskGroup) -> None:
+    """Four tasks, of which the first fails."""
+    with suppress(ExceptionGroup):
+        async with group as tg:
+            stage.create(tg.create_task, "task 1", 4, error=OSError())
+            stage.create(tg.create_task, "task 2", 7)
+            stage.create(tg.create_task, "task 3", 5)
+            stage.create(tg.create_task, "task 4", 3)
+
+
+async def producer(stage: Stage) -> None:
+    """It makes a task when there is a slot, and so nothing is queued."""
+    async with TaskGroup(concurrency_limit=2) as tg:
+        stage.rows["producer"] = []
+        for number, ticks in enumerate((4, 6, 5, 3), 1):
+            with stage.shown("producer", "waits"):
+                await tg.wait_for_slot()
+            await stage.work("producer", 1)
+            stage.create(tg.create_task, f"task {number}", ticks)
+
+
 # --- how it is drawn
 
 
@@ -243,6 +274,18 @@ def drawings() -> dict[str, str]:
             "When all goes well, a background task runs until the body and all other tasks have ended, is cancelled, "
             "and cleans up. When a task fails, body, tasks and background task are cancelled at that moment.",
             {"All goes well": good, "A task fails": bad},
+        ),
+        "errors.svg": timeline(
+            "errors",
+            "A task of a group with a limit of 2 fails. By default the other running task and the queued ones are "
+            "cancelled at that moment. With cancel_on_error=False they go on, and the next one in the queue starts.",
+            {"By default": cancelling, "cancel_on_error=False": going_on},
+        ),
+        "wait-for-slot.svg": timeline(
+            "wait-for-slot",
+            "A producer takes an item, makes a task for it, and waits until one of the two slots is free before it "
+            "takes the next one. No task is ever queued.",
+            {"": producer},
         ),
         "group.svg": states(
             "group",

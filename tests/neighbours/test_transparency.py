@@ -447,7 +447,7 @@ async def test_python_task_class() -> None:
 
 async def test_what_is_async_def_is_seen_to_be() -> None:
     """inspect takes them for coroutine functions, as unittest does, and what is not awaited warns. [T6]"""
-    for function in (TaskGroup.__aenter__, TaskGroup.__aexit__, TaskGroup().__aenter__):
+    for function in (TaskGroup.__aenter__, TaskGroup.__aexit__, TaskGroup.wait_for_slot, TaskGroup().__aenter__):
         assert inspect.iscoroutinefunction(function)
     with pytest.warns(RuntimeWarning, match=r"__aenter__' was never awaited"):
         TaskGroup().__aenter__()

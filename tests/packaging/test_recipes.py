@@ -328,6 +328,67 @@ async def test_orders_of_an_application_that_stops(caplog: pytest.LogCaptureFixt
     assert task.cancelled() and "out of paper" in caplog.text
 
 
+@contextlib.asynccontextmanager
+async def chatting(answer: Any) -> AsyncIterator[Any]:
+    """The page's websocket handler behind a server, and a client that has just connected."""
+    module = recipe("servers.md", "websocket")
+    module.answer = answer
+    app = web.Application()
+    app.router.add_get("/", module.websocket)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    host, port = runner.addresses[0]
+    async with ClientSession(f"http://{host}:{port}") as session, session.ws_connect("/") as socket:
+        yield socket
+    await runner.cleanup()
+
+
+@pytest.mark.loops("asyncio", "uvloop")
+async def test_websocket_reads_no_faster_than_it_answers() -> None:
+    """Of a flood of messages five are being answered, and the others are no tasks yet."""
+    begun: list[str] = []
+    five, go_on = asyncio.Event(), asyncio.Event()
+
+    async def answer(_: Any, text: str) -> None:
+        begun.append(text)
+        if len(begun) == 5:
+            five.set()
+        await go_on.wait()
+
+    async with chatting(answer) as socket:
+        for _ in range(200):
+            await socket.send_str("hello")
+        await five.wait()
+        await settle()
+        tasks = len(asyncio.all_tasks())
+        go_on.set()
+        assert len(begun) == 5 and tasks < 20
+        while len(begun) < 200:
+            await asyncio.sleep(0)
+
+
+@pytest.mark.loops("asyncio", "uvloop")
+async def test_websocket_whose_client_leaves(caplog: pytest.LogCaptureFixture) -> None:
+    """A client that leaves before it has its answers is no error of the server's."""
+    module = recipe("servers.md", "websocket")
+    left, answered = asyncio.Event(), asyncio.Event()
+
+    async def answer(socket: Any, text: str) -> None:
+        await left.wait()
+        try:
+            await module.answer(socket, text)
+        finally:
+            answered.set()
+
+    async with chatting(answer) as socket:
+        await socket.send_str("hello")
+        await socket.close()
+        left.set()
+        await answered.wait()
+    assert caplog.text == ""
+
+
 # --- plain-server.md
 
 
