@@ -26,6 +26,9 @@ class TaskGroup(asyncio.TaskGroup):
     Args:
         concurrency_limit (int | None): How many foreground tasks may run at once, at least 1; the rest queue, first
             in, first out. None for no limit.
+        cancel_on_error (bool): Whether the error of a foreground task cancels the others and the body, as in asyncio. If
+            not, errors are kept and raised together at the exit (CPython issue 101581); but the body's own error, an
+            error of a background task, and what is no Exception abort the group as ever.
 
     Raises:
         ValueError: The limit is less than 1.
@@ -38,10 +41,14 @@ class TaskGroup(asyncio.TaskGroup):
         ...         tg.create_task(process(item))
     """
 
-    def __init__(self, *, concurrency_limit: SupportsIndex | None = None) -> None: ...
+    def __init__(self, *, concurrency_limit: SupportsIndex | None = None, cancel_on_error: object = True) -> None: ...
     @property
     def concurrency_limit(self) -> int | None:
         """How many foreground tasks may run at once, an int; None without a limit."""
+
+    @property
+    def cancel_on_error(self) -> bool:
+        """Whether the error of a foreground task cancels the others and the body, a bool."""
 
     async def __aenter__(self) -> Self:
         """Enter the group: the task that runs this becomes its parent.
@@ -208,6 +215,27 @@ class TaskGroup(asyncio.TaskGroup):
             <a>
             <b>
             <c>
+        """
+
+    async def wait_for_slot(self) -> None:
+        """Wait until a foreground task that is created now starts without queueing.
+
+        That is so when a slot of the concurrency limit is free, nothing is queued, and every task that was granted a slot
+        has started. Then, or without a limit, it returns at once. So a producer takes its next item only when it can be
+        worked on. Nothing is reserved: everyone who waits is woken, in order of arrival, and whoever finds the slot taken
+        waits on in the old place. A foreground task of the group that waits holds a slot itself: with a limit of 1 it waits
+        for ever.
+
+        Raises:
+            RuntimeError: The group has not been entered, is shutting down (the body and the group's tasks that wait get
+                their own CancelledError instead), or is finished.
+
+        Example:
+            >>> async with TaskGroup(concurrency_limit=10) as tg:
+            ...     while True:
+            ...         await tg.wait_for_slot()
+            ...         message = await queue.receive()
+            ...         tg.create_task(handle(message))
         """
 
     def cancel(self) -> None:

@@ -107,18 +107,6 @@ finish_lock_held(TaskGroup *group)
     }
 }
 
-/* Wait until the last task is done, or the parent is cancelled: the object to yield. */
-static PyObject *
-exit_wait_lock_held(TaskGroup *group)
-{
-    Turn *turn = Turn_new(group, NULL, TURN_QUEUED);
-    if (turn != NULL) {
-        turn->blocking = turn->waiter = 1;
-        Py_XSETREF(group->waiter, (Turn *)Py_NewRef(turn));
-    }
-    return (PyObject *)turn;
-}
-
 /* Report an error that a base error displaces. */
 static int
 report_displaced(TaskGroup *group, PyObject *exc)
@@ -228,7 +216,7 @@ exit_raise_lock_held(Await *self)
             rc = error == NULL ? -1 : error == base ? 0 : report_displaced(group, error);
             Py_XDECREF(error);
         }
-        if (rc == 0 && exc != NULL && exc != base && !exc_is_cancel) {
+        if (rc == 0 && exc != NULL && exc != base && !exc_is_cancel && !has_error(group, exc)) {
             rc = report_displaced(group, exc);
         }
         if (rc < 0) {
@@ -269,111 +257,136 @@ exit_raise_lock_held(Await *self)
     return -1;
 }
 
-/* asyncio's _aexit(); `thrown` is the exception that the parent's coroutine was resumed with, NULL for a value. */
+/* The first step of __aexit__().  The stages give 0 to go on, -1 and an error to break off. */
+static int
+exit_begin_lock_held(Await *self)
+{
+    TaskGroup *group = self->group;
+    group->exiting = 1;
+    self->stage = AWAIT_TASKS;
+    if (self->exc != NULL) {
+        if (is_base_error(self->exc) && group->base_error == NULL) {
+            group->base_error = Py_NewRef(self->exc);
+        }
+        if (PyErr_GivenExceptionMatches(self->exc, group->state->CancelledError)) {
+            self->propagate = Py_NewRef(self->exc);
+        }
+        if (!group->aborting && call_abort(group) < 0) {
+            return -1;
+        }
+    }
+    return stop_background_lock_held(group);
+}
+
+/* The parent was cancelled while it waited for the tasks, maybe for the second time and more. */
+static int
+exit_cancelled_lock_held(Await *self, PyObject *thrown)
+{
+    TaskGroup *group = self->group;
+    Py_XSETREF(self->pending, Py_NewRef(thrown));
+    if (group->aborting) {
+        return 0;
+    }
+    Py_XSETREF(self->propagate, Py_NewRef(thrown));
+    return call_abort(group) < 0 ? -1 : stop_background_lock_held(group);
+}
+
+/* The parent has passed through the loop once, to meet a cancellation that uncancel() left pending: is another one, from
+   outside, to go on? */
+static int
+exit_passed_lock_held(Await *self, PyObject *thrown)
+{
+    long cancelling = thrown == NULL ? 0 : task_cancelling(self->group->state, self->group->parent);
+    if (cancelling > 0) {
+        Py_XSETREF(self->propagate, Py_NewRef(thrown));
+    }
+    return cancelling < 0 ? -1 : 0;
+}
+
+/* What is there to wait for?  1 and what to yield; 0 if there is nothing more; -1 on error. */
+static int
+exit_wait_lock_held(Await *self, PyObject **result)
+{
+    TaskGroup *group = self->group;
+    if (group->tasks.used != 0) {
+        Turn *turn = Turn_new(group, NULL, TURN_QUEUED);
+        if (turn == NULL) {
+            return -1;
+        }
+        turn->blocking = turn->waiter = 1;
+        Py_XSETREF(group->waiter, (Turn *)Py_NewRef(turn));
+        *result = (PyObject *)turn;
+        return 1;
+    }
+    int pass = exit_uncancel_lock_held(self);
+    if (pass > 0) {
+        self->stage = AWAIT_LOOP;
+        *result = Py_NewRef(Py_None);
+    }
+    return pass;
+}
+
+/* The stages of __aexit__(), one after the other; `thrown` is NULL if the parent was resumed with a value. */
+static PySendResult
+exit_advance_lock_held(Await *self, PyObject *thrown, PyObject **result)
+{
+    int rc;
+    switch (self->stage) {
+    case AWAIT_EXIT:
+        rc = exit_begin_lock_held(self);
+        break;
+    case AWAIT_TASKS:
+        rc = thrown == NULL ? 0 : exit_cancelled_lock_held(self, thrown);
+        break;
+    default:
+        rc = exit_passed_lock_held(self, thrown);
+        break;
+    }
+    if (rc == 0 && self->stage == AWAIT_TASKS) {
+        rc = exit_wait_lock_held(self, result);
+    }
+    if (rc > 0) {
+        return PYGEN_NEXT;
+    }
+    self->stage = AWAIT_DONE;
+    if (rc < 0 || exit_raise_lock_held(self) < 0) {
+        return PYGEN_ERROR;
+    }
+    *result = Py_NewRef(self->exc == NULL ? Py_None : Py_True);
+    return PYGEN_RETURN;
+}
+
+/* asyncio's __aexit__(): whatever becomes of it, the group is finished then. */
 static PySendResult
 exit_step_lock_held(Await *self, PyObject *thrown, PyObject **result)
 {
     TaskGroup *group = self->group;
-    quattro_state *state = group->state;
     ASSERT_LOCKED(group);
-    int cancelled = thrown != NULL && PyErr_GivenExceptionMatches(thrown, state->CancelledError);
-    if (group->finished && self->stage != AWAIT_EXIT) {
-        self->stage = AWAIT_DONE;       // the collector has been here
-    }
-    switch (self->stage) {
-    case AWAIT_EXIT:
-        if (!group->entered || group->exiting) {
-            PyErr_Format(PyExc_RuntimeError, "TaskGroup %R %s", group,
-                         group->entered ? "is already exiting" : "has not been entered");
-            self->stage = AWAIT_DONE;
-            return PYGEN_ERROR;
-        }
-        group->exiting = 1;
-        self->stage = AWAIT_TASKS;
-        if (self->exc != NULL) {
-            if (is_base_error(self->exc) && group->base_error == NULL) {
-                group->base_error = Py_NewRef(self->exc);
-            }
-            if (PyErr_GivenExceptionMatches(self->exc, state->CancelledError)) {
-                self->propagate = Py_NewRef(self->exc);
-            }
-            if (!group->aborting && call_abort(group) < 0) {
-                goto error;
-            }
-        }
-        if (stop_background_lock_held(group) < 0) {
-            goto error;
-        }
-        break;
-    case AWAIT_TASKS:
-        // The parent may be cancelled many times: each time a new turn is waited on.
-        if (thrown != NULL && !cancelled) {
-            PyErr_SetRaisedException(Py_NewRef(thrown));
-            goto error;
-        }
-        if (cancelled) {
-            Py_XSETREF(self->pending, Py_NewRef(thrown));
-            if (!group->aborting) {
-                Py_XSETREF(self->propagate, Py_NewRef(thrown));
-                if (call_abort(group) < 0 || stop_background_lock_held(group) < 0) {
-                    goto error;
-                }
-            }
-        }
-        break;
-    case AWAIT_LOOP:
-        if (thrown != NULL && !cancelled) {
-            PyErr_SetRaisedException(Py_NewRef(thrown));
-            goto error;
-        }
-        if (cancelled) {
-            long cancelling = task_cancelling(state, group->parent);
-            if (cancelling < 0) {
-                goto error;
-            }
-            if (cancelling > 0) {
-                Py_XSETREF(self->propagate, Py_NewRef(thrown));
-            }
-        }
-        goto end;
-    default:
+    if (self->stage == AWAIT_DONE || (group->finished && self->stage != AWAIT_EXIT)) {    // the collector has been here
+        self->stage = AWAIT_DONE;
         PyErr_SetString(PyExc_RuntimeError, "cannot reuse already awaited coroutine");
         return PYGEN_ERROR;
     }
-
-    if (group->tasks.used != 0) {
-        *result = exit_wait_lock_held(group);
-        if (*result == NULL) {
-            goto error;
-        }
-        return PYGEN_NEXT;
+    if (self->stage == AWAIT_EXIT && (!group->entered || group->exiting)) {
+        self->stage = AWAIT_DONE;
+        PyErr_Format(PyExc_RuntimeError, "TaskGroup %R %s", group,
+                     group->entered ? "is already exiting" : "has not been entered");
+        return PYGEN_ERROR;
     }
-    int again = exit_uncancel_lock_held(self);
-    if (again < 0) {
-        goto error;
+    PySendResult rc = PYGEN_ERROR;
+    if (thrown == NULL || PyErr_GivenExceptionMatches(thrown, group->state->CancelledError)) {
+        rc = exit_advance_lock_held(self, thrown, result);
     }
-    if (again) {
-        self->stage = AWAIT_LOOP;
-        *result = Py_NewRef(Py_None);
-        return PYGEN_NEXT;
+    else {
+        self->stage = AWAIT_DONE;
+        PyErr_SetRaisedException(Py_NewRef(thrown));
     }
-end:
-    self->stage = AWAIT_DONE;
-    if (exit_raise_lock_held(self) < 0) {
-        goto error;
-    }
-    finish_lock_held(group);
-    *result = Py_NewRef(self->exc == NULL ? Py_None : Py_True);
-    return PYGEN_RETURN;
-
-error:
-    self->stage = AWAIT_DONE;
-    {
+    if (rc != PYGEN_NEXT) {
         PyObject *exc = PyErr_GetRaisedException();
         finish_lock_held(group);
         PyErr_SetRaisedException(exc);
     }
-    return PYGEN_ERROR;
+    return rc;
 }
 
 /* wait_for_slot() is over: it leaves no trace. */

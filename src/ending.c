@@ -142,15 +142,7 @@ cancel_lock_held(TaskGroup *self)
 PyObject *
 TaskGroup__abort(PyObject *op, PyObject *Py_UNUSED(ignored))
 {
-    int rc;
-    BEGIN_SECTION(op);
-    rc = abort_lock_held(GROUP(op));
-    check_lock_held(GROUP(op));
-    END_SECTION();
-    if (rc < 0) {
-        return NULL;
-    }
-    Py_RETURN_NONE;
+    RETURN_NONE_LOCKED(op, abort_lock_held(GROUP(op)));
 }
 
 /* May the parent take its step right here, one iteration of the loop earlier than by way of the loop?  Only if it would

@@ -260,15 +260,7 @@ PyDoc_STRVAR(TaskGroup_cancel_doc,
 static PyObject *
 TaskGroup_cancel(PyObject *op, PyObject *Py_UNUSED(ignored))
 {
-    int rc;
-    BEGIN_SECTION(op);
-    rc = cancel_lock_held(GROUP(op));
-    check_lock_held(GROUP(op));
-    END_SECTION();
-    if (rc < 0) {
-        return NULL;
-    }
-    Py_RETURN_NONE;
+    RETURN_NONE_LOCKED(op, cancel_lock_held(GROUP(op)));
 }
 
 PyDoc_STRVAR(TaskGroup_statistics_doc,

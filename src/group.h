@@ -179,6 +179,17 @@ check_lock_held(TaskGroup *self)
 #  define check_lock_held(group) ((void)(group))
 #endif
 
+/* The end of a method that returns None: make the call with the lock, and check what it has left. */
+#define RETURN_NONE_LOCKED(group, call) \
+    do { \
+        int rc_; \
+        BEGIN_SECTION(group); \
+        rc_ = (call); \
+        check_lock_held((TaskGroup *)(group)); \
+        END_SECTION(); \
+        return rc_ < 0 ? NULL : Py_NewRef(Py_None); \
+    } while (0)
+
 extern PyType_Spec TaskGroup_spec;
 extern PyStructSequence_Desc Statistics_desc;
 

@@ -38,15 +38,7 @@ turn_task_done_lock_held(Turn *self, PyObject *task)
 static PyObject *
 Turn_task_done(PyObject *op, PyObject *task)
 {
-    int rc;
-    BEGIN_SECTION(TURN(op)->group);
-    rc = turn_task_done_lock_held(TURN(op), task);
-    check_lock_held(TURN(op)->group);
-    END_SECTION();
-    if (rc < 0) {
-        return NULL;
-    }
-    Py_RETURN_NONE;
+    RETURN_NONE_LOCKED(TURN(op)->group, turn_task_done_lock_held(TURN(op), task));
 }
 
 static PyMethodDef Turn_task_done_def = {"_task_done", Turn_task_done, METH_O, NULL};
@@ -254,15 +246,7 @@ Turn_begin(PyObject *op, PyObject *Py_UNUSED(ignored))
 static PyObject *
 turn_ended(PyObject *op, int failed)
 {
-    int rc;
-    BEGIN_SECTION(TURN(op)->group);
-    rc = turn_end_lock_held(TURN(op), failed);
-    check_lock_held(TURN(op)->group);
-    END_SECTION();
-    if (rc < 0) {
-        return NULL;
-    }
-    Py_RETURN_NONE;
+    RETURN_NONE_LOCKED(TURN(op)->group, turn_end_lock_held(TURN(op), failed));
 }
 
 static PyObject *
@@ -367,15 +351,7 @@ Turn_add_done_callback(PyObject *op, PyObject *const *args, Py_ssize_t nargs, Py
     if (one_argument("add_done_callback", args, nargs, kwnames, TURN(op)->group->state->str_context, 1, &context) < 0) {
         return NULL;
     }
-    int rc;
-    BEGIN_SECTION(TURN(op)->group);
-    rc = turn_add_waker_lock_held(TURN(op), args[0], context);
-    check_lock_held(TURN(op)->group);
-    END_SECTION();
-    if (rc < 0) {
-        return NULL;
-    }
-    Py_RETURN_NONE;
+    RETURN_NONE_LOCKED(TURN(op)->group, turn_add_waker_lock_held(TURN(op), args[0], context));
 }
 
 static PyObject *

@@ -54,10 +54,10 @@ def versions_in_compat_only(text: str) -> Iterator[str]:
 def no_way_out_of_a_section(text: str) -> Iterator[str]:
     """A critical section is left at its end, or the lock stays."""
     for name, body in functions(text).items():
-        for section in re.findall(r"Py_BEGIN_CRITICAL_SECTION\(.*?Py_END_CRITICAL_SECTION\(\)", body, re.S):
+        for section in re.findall(r"\bBEGIN_SECTION\(.*?\bEND_SECTION\(\)", body, re.S):
             if re.search(r"\b(return|goto)\b|\bPy_RETURN_\w+", section):
                 yield name
-        if body.count("Py_BEGIN_CRITICAL_SECTION") != body.count("Py_END_CRITICAL_SECTION"):
+        if body.count("BEGIN_SECTION(") != body.count("END_SECTION("):
             yield name
 
 
@@ -66,7 +66,7 @@ def lock_held_is_called_with_the_lock(text: str) -> Iterator[str]:
     for name, body in functions(text).items():
         if name.endswith("_lock_held"):
             continue
-        outside = re.sub(r"Py_BEGIN_CRITICAL_SECTION\(.*?Py_END_CRITICAL_SECTION\(\)", "", body, flags=re.S)
+        outside = re.sub(r"\bBEGIN_SECTION\(.*?\bEND_SECTION\(\)|\bRETURN_NONE_LOCKED\(.*?\);", "", body, flags=re.S)
         for called in re.findall(r"\b\w+_lock_held(?=\()", outside):
             yield f"{name} calls {called}"
 
@@ -85,10 +85,10 @@ RULES: dict[Rule, tuple[str, str]] = {
     dealloc_untracks_first: ("    PyObject_GC_UnTrack(op);\n    Await_clear(op);\n", "    Await_clear(op);\n"),
     dealloc_drops_the_type: ("type->tp_free(op);\n    Py_DECREF(type);", "type->tp_free(op);"),
     versions_in_compat_only: ("#include <stddef.h>", "#if PY_VERSION_HEX > 0x030c0000\n#endif\n#include <stddef.h>"),
-    no_way_out_of_a_section: ("    rc = cancel_lock_held(GROUP(op));\n", "    return NULL;\n"),
+    no_way_out_of_a_section: ("    coro = turn_begin_lock_held(self);\n", "    return NULL;\n"),
     lock_held_is_called_with_the_lock: (
-        "    Py_BEGIN_CRITICAL_SECTION(op);\n    rc = cancel_lock_held(GROUP(op));\n",
-        "    rc = cancel_lock_held(GROUP(op));\n",
+        "    RETURN_NONE_LOCKED(op, cancel_lock_held(GROUP(op)));\n",
+        "    cancel_lock_held(GROUP(op));\n",
     ),
     no_static_state: ("static PyStructSequence_Field", "static int counter;\nstatic PyStructSequence_Field"),
 }
