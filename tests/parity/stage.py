@@ -24,6 +24,7 @@ from weakref import WeakKeyDictionary
 from programs import EVENTS, FUTURES, Program
 
 Story = list[Any]
+OUT_OF_THE_LOOP = "out of the loop"
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class Mode:
 
     loop: str = "asyncio"  # or subclass, uvloop
     debug: bool = False
-    factory: str = ""  # or plain, subclass, eager
+    factory: str = ""  # or plain, subclass, eager, own eager
     limit: bool = False  # does the group have a limit, which is never reached?
     kept: bool = False  # does somebody keep every task, or only those that the program goes back to?
     hooked: bool = False  # is the group of a subclass?
@@ -64,8 +65,8 @@ class SubclassedLoop(asyncio.SelectorEventLoop):
     def create_task(self, coro: Any, **kwargs: Any) -> Any:
         return super().create_task(coro, **kwargs)
 
-    def call_soon(self, callback: Any, *args: Any, context: Any = None) -> Any:
-        return super().call_soon(callback, *args, context=context)
+    def call_soon(self, *args: Any, **kwargs: Any) -> Any:
+        return super().call_soon(*args, **kwargs)
 
 
 def asyncio_loop(on_idle: Callable[[], None]) -> Any:
@@ -95,21 +96,28 @@ def plain_factory(loop: Any, coro: Any, **kwargs: Any) -> Any:
     return asyncio.Task(coro, loop=loop, **kwargs)
 
 
-class SubclassedTask(asyncio.Task[Any]):
-    def cancel(self, msg: Any = None) -> bool:
-        return super().cancel(msg)
+class Task(asyncio.Task[Any]):
+    """asyncio's, with methods in Python."""
 
-    def add_done_callback(self, function: Any, /, *, context: Any = None) -> None:
-        super().add_done_callback(function, context=context)
+    def cancel(self, *args: Any, **kwargs: Any) -> bool:
+        return super().cancel(*args, **kwargs)
+
+    def add_done_callback(self, *args: Any, **kwargs: Any) -> None:
+        super().add_done_callback(*args, **kwargs)
 
 
 def subclass_factory(loop: Any, coro: Any, **kwargs: Any) -> Any:
-    return SubclassedTask(coro, loop=loop, **kwargs)
+    return Task(coro, loop=loop, **kwargs)
+
+
+def eager_factory(loop: Any, coro: Any, *, eager_start: bool | None = None, **kwargs: Any) -> Any:
+    """As asyncio's, which uvloop makes lazy by telling it None."""
+    return asyncio.Task(coro, loop=loop, eager_start=eager_start is not False, **kwargs)
 
 
 FACTORIES: dict[str, Any] = {"": None, "plain": plain_factory, "subclass": subclass_factory}
 if sys.version_info >= (3, 12):
-    FACTORIES["eager"] = asyncio.eager_task_factory
+    FACTORIES |= {"eager": asyncio.eager_task_factory, "own eager": eager_factory}
 
 
 # ---- what is told of things that are other objects in each run
@@ -241,8 +249,7 @@ class Runner:
             try:
                 loop.run_forever()
             except (SystemExit, KeyboardInterrupt) as error:
-                if mode.loop != "uvloop":
-                    self.story.append(("out of the loop", describe(error)))
+                self.story.append((OUT_OF_THE_LOOP, describe(error)))
         self.story.append(describe(state(main)))
         story = self.story
         del main
