@@ -23,10 +23,8 @@ extensions = [
 exclude_patterns = ["_build"]
 myst_enable_extensions = ["colon_fence", "deflist"]
 myst_heading_anchors = 3
-default_role = "any"
+default_role = "code"
 nitpicky = True
-# Type variables, and what a docstring names without its module: the signature above it has the link.
-nitpick_ignore = [("py:class", name) for name in ("T", "R", "Awaitable", "Callable", "Coroutine")]
 
 html_theme = "furo"
 pygments_dark_style = "github-dark"
@@ -47,6 +45,11 @@ napoleon_numpy_docstring = False
 intersphinx_mapping = {"python": ("https://docs.python.org/3", "python.inv")}
 
 STUB = ast.parse((Path(quattro.__file__).parent / "__init__.pyi").read_text(encoding="utf-8"))
+# Type variables, and what a docstring names without its module: the signature above it has the link.
+VARIABLES = [ast.unparse(node.targets[0]) for node in STUB.body if isinstance(node, ast.Assign)]
+UNLINKED = [name.removeprefix("_") for name in VARIABLES] + ["Awaitable", "Callable", "Coroutine"]
+nitpick_ignore = [("py:class", name) for name in UNLINKED]
+
 MODULES = {alias.name: node.module for node in STUB.body if isinstance(node, ast.ImportFrom) for alias in node.names}
 
 

@@ -1,4 +1,4 @@
-"""Errors that cancel nothing: design 3.7."""
+"""Errors that cancel nothing: rules E of docs/behaviour.md."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ async def to_be_cancelled() -> None:
 
 
 def test_attribute(TaskGroup: Any) -> None:
-    """True by default; what is given counts by its truth value."""
+    """True by default; what is given counts by its truth value. [E10]"""
     assert TaskGroup().cancel_on_error is True
     for value in (False, 0, "", None, []):
         assert TaskGroup(cancel_on_error=value).cancel_on_error is False
@@ -31,7 +31,7 @@ def test_attribute(TaskGroup: Any) -> None:
 
 
 def test_attribute_is_read_only() -> None:
-    """It can't be changed, nor taken away."""
+    """It can't be changed, nor taken away. [E10]"""
     group = quattro.TaskGroup(cancel_on_error=False)
     with pytest.raises(AttributeError):
         group.cancel_on_error = True  # type: ignore[misc]
@@ -41,7 +41,7 @@ def test_attribute_is_read_only() -> None:
 
 
 def test_keyword_only(TaskGroup: Any) -> None:
-    """TaskGroup(False) is a TypeError."""
+    """TaskGroup(False) is a TypeError. [E10]"""
     with pytest.raises(TypeError):
         TaskGroup(False)
 
@@ -86,7 +86,7 @@ async def test_true_is_the_default(TaskGroup: Any, value: Any) -> None:
 
 
 async def test_cancels_nothing(TaskGroup: Any) -> None:
-    """A failing task cancels neither its siblings, nor the queue, nor the body; its error comes out at the exit."""
+    """A failing task cancels neither its siblings nor the queue nor the body; its error comes out at the exit. [E1]"""
     log = Log()
     error = ValueError("one of three")
     with pytest.raises(ExceptionGroup) as caught:
@@ -113,7 +113,7 @@ async def test_no_error(TaskGroup: Any) -> None:
 
 
 async def test_errors_in_order_of_arrival(TaskGroup: Any) -> None:
-    """All errors come out together, in the order in which they came."""
+    """All errors come out together, in the order in which they came. [E2]"""
     with pytest.raises(ExceptionGroup) as caught:
         async with TaskGroup(cancel_on_error=False) as tg:
             for number in (3, 0, 4, 1, 2):
@@ -123,7 +123,7 @@ async def test_errors_in_order_of_arrival(TaskGroup: Any) -> None:
 
 
 async def test_raised_after_the_last_task(TaskGroup: Any) -> None:
-    """Not before every foreground task, queued ones included, has ended, and the background tasks have been stopped."""
+    """Not before every foreground task, queued or not, has ended, and the background tasks have been stopped. [E2]"""
     log = Log()
 
     async def background() -> None:
@@ -144,7 +144,7 @@ async def test_raised_after_the_last_task(TaskGroup: Any) -> None:
 
 
 async def test_failed_task_passes_its_slot_on(TaskGroup: Any) -> None:
-    """A queue of tasks that fail runs to its end, first in, first out, within the limit."""
+    """A queue of tasks that fail runs to its end, first in, first out, within the limit. [E5]"""
     log = Log()
 
     async def job(number: int) -> None:
@@ -171,7 +171,7 @@ async def test_callables_that_fail(TaskGroup: Any) -> None:
 
 
 async def test_create_task_goes_on_working(TaskGroup: Any) -> None:
-    """After failures, and during the exit, tasks of both kinds can be created."""
+    """After failures, and during the exit, tasks of both kinds can be created. [E6]"""
     log = Log()
 
     async def late() -> None:
@@ -192,7 +192,7 @@ async def test_create_task_goes_on_working(TaskGroup: Any) -> None:
 
 
 async def test_body_can_ask(TaskGroup: Any) -> None:
-    """The body is not told of an error; the task says it to whoever asks."""
+    """The body is not told of an error; the task says it to whoever asks. [E7]"""
     error = ValueError()
     with pytest.raises(ExceptionGroup):
         async with TaskGroup(cancel_on_error=False) as tg:
@@ -216,7 +216,7 @@ async def test_body_that_awaits_a_failed_task(TaskGroup: Any) -> None:
 
 @pytest.mark.parametrize("first", [False, True])
 async def test_error_of_the_body_aborts(TaskGroup: Any, first: bool) -> None:
-    """The body's error cancels everything at once; errors of tasks are raised before it, whenever they came."""
+    """The body's error cancels everything at once; errors of tasks are raised before it, whenever they came. [E3]"""
     with pytest.raises(ExceptionGroup) as caught:
         async with TaskGroup(concurrency_limit=2, cancel_on_error=False) as tg:
             if first:
@@ -241,7 +241,7 @@ async def _fails_on_cancel() -> None:
 
 @pytest.mark.parametrize("exiting", [False, True])
 async def test_outside_cancel_aborts(TaskGroup: Any, exiting: bool) -> None:
-    """A cancel from outside, in the body or at the exit, ends everything, and goes on with its message."""
+    """A cancel from outside, in the body or at the exit, ends everything, and goes on with its message. [E3]"""
     tasks: list[asyncio.Task[Any]] = []
 
     async def parent() -> None:
@@ -262,7 +262,7 @@ async def test_outside_cancel_aborts(TaskGroup: Any, exiting: bool) -> None:
 
 @pytest.mark.parametrize("exiting", [False, True])
 async def test_outside_cancel_with_errors(TaskGroup: Any, exiting: bool) -> None:
-    """As in CPython 3.15: the errors are raised, and the next await of the parent sees the cancel."""
+    """As in CPython 3.15: the errors are raised, and the next await of the parent sees the cancel. [E4]"""
     seen: list[Any] = []
 
     async def parent() -> None:
@@ -303,7 +303,7 @@ async def test_timeout_with_errors(TaskGroup: Any) -> None:
 
 @pytest.mark.parametrize("failed", [False, True])
 async def test_cancel_aborts(TaskGroup: Any, failed: bool) -> None:
-    """cancel() leaves the group early; it raises the errors that it has, and nothing if it has none."""
+    """cancel() leaves the group early; it raises the errors that it has, and nothing if it has none. [E3]"""
     with pytest.raises(ExceptionGroup) if failed else contextlib.nullcontext():
         async with TaskGroup(concurrency_limit=2, cancel_on_error=False) as tg:
             if failed:
@@ -322,7 +322,7 @@ class Fatal(BaseException):
 
 @pytest.mark.parametrize("error", [Fatal(), GeneratorExit(), BaseExceptionGroup("several", [Fatal()])])
 async def test_what_is_no_exception_aborts(TaskGroup: Any, error: BaseException) -> None:
-    """Any other BaseException of a task cancels everything; the errors collected before are raised with it."""
+    """Any other BaseException of a task cancels everything; the errors collected before are raised with it. [E3]"""
     before = ValueError()
     with pytest.raises(BaseExceptionGroup) as caught:
         async with TaskGroup(cancel_on_error=False) as tg:
@@ -380,7 +380,7 @@ def test_exit_and_interrupt_abort(TaskGroup: Any, kind: type[BaseException], loo
 
 @pytest.mark.parametrize("phase", ["body", "exiting", "stopping"])
 async def test_error_of_a_background_task_aborts(TaskGroup: Any, phase: str) -> None:
-    """What served the others is gone: everything is cancelled, and the errors collected before are raised, too."""
+    """What served the others is gone: everything is cancelled, and the errors collected before are raised, too. [E3]"""
     release = asyncio.Event()
 
     async def background() -> None:
@@ -420,7 +420,7 @@ async def test_background_task_that_is_cancelled(TaskGroup: Any) -> None:
 
 
 async def test_task_that_is_cancelled(TaskGroup: Any) -> None:
-    """A task that somebody cancels, or that raises CancelledError itself, is no error."""
+    """A task that somebody cancels, or that raises CancelledError itself, is no error. [G5]"""
     async with TaskGroup(concurrency_limit=1, cancel_on_error=False) as tg:
         first, queued = tg.create_task(forever()), tg.create_task(noop())
         tg.create_task(fail(asyncio.CancelledError()))
@@ -440,7 +440,7 @@ def check_eager(task: asyncio.Task[Any]) -> None:
 @pytest.mark.loops("eager")
 @pytest.mark.parametrize("limit", [None, 1])
 async def test_eager_task_that_fails(TaskGroup: Any, limit: int | None) -> None:
-    """A task that fails inside create_task() is returned, failed; nothing else happens, its slot is back at once."""
+    """A task that fails inside create_task() is returned, failed; nothing else happens; its slot is back. [E8]"""
     with pytest.raises(ExceptionGroup) as caught:
         async with TaskGroup(concurrency_limit=limit, cancel_on_error=False) as tg:
             for _ in range(3):
@@ -463,7 +463,7 @@ async def test_eager_start_that_fails(TaskGroup: Any, limit: int | None) -> None
 
 
 async def test_repr_counts_the_errors(TaskGroup: Any) -> None:
-    """Errors stay in the group until its exit, and its repr says how many; afterwards it keeps none."""
+    """Errors stay in the group until its exit, and its repr says how many; afterwards it keeps none. [E9]"""
     with pytest.raises(ExceptionGroup):
         async with TaskGroup(cancel_on_error=False) as tg:
             for _ in range(3):
@@ -475,7 +475,7 @@ async def test_repr_counts_the_errors(TaskGroup: Any) -> None:
 
 
 async def test_hooks_of_a_subclass(TaskGroup: Any) -> None:
-    """_on_task_done() is called for every task, _abort() only for an error that aborts."""
+    """_on_task_done() is called for every task, _abort() only for an error that aborts. [E11]"""
     calls: list[str] = []
 
     class Group(TaskGroup):  # type: ignore[misc]

@@ -1,4 +1,4 @@
-"""A bounded map: design 3.9."""
+"""A bounded map: rules M of docs/behaviour.md."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ async def test_empty_source(TaskGroup: Any, source: Any, ordered: bool) -> None:
 @SOURCES
 @pytest.mark.parametrize("ordered", [True, False, 1, "", None])
 async def test_order(TaskGroup: Any, source: Any, ordered: Any) -> None:
-    """With a true `ordered`, which is the default, in the order of the items; else as they come."""
+    """With a true `ordered`, which is the default, in the order of the items; else as they come. [M5]"""
     gates = [asyncio.Event() for _ in range(4)]
 
     async def f(number: int) -> int:
@@ -170,7 +170,7 @@ def test_function_that_is_none(TaskGroup: Any, f: Any) -> None:
 
 @pytest.mark.parametrize("items", [42, None, object(), double])
 def test_items_that_are_none(TaskGroup: Any, items: Any) -> None:
-    """What is neither an Iterable nor an AsyncIterable is a TypeError at the call."""
+    """What is neither an Iterable nor an AsyncIterable is a TypeError at the call. [M3]"""
     with pytest.raises(TypeError) as caught:
         TaskGroup(concurrency_limit=1).map(double, items)
     assert str(caught.value) == f"an iterable or an asynchronous iterable was expected, got {items!r}"
@@ -211,7 +211,7 @@ async def test_buffersize(TaskGroup: Any, size: Any) -> None:
 
 
 def test_buffersizes_that_are_refused(TaskGroup: Any) -> None:
-    """Less than 1 is a ValueError, another type a TypeError that names it; so is none, in a group without a limit."""
+    """Less than 1 is a ValueError, another type a TypeError that names it; so is none, without a limit. [M3]"""
     group = TaskGroup()
     for size in (0, -1, -(10**30), False):
         with pytest.raises(ValueError, match=r"^buffersize must be >= 1$"):
@@ -230,7 +230,7 @@ def test_buffersizes_that_are_refused(TaskGroup: Any) -> None:
 
 @SOURCES
 async def test_nothing_is_taken_before_the_first_result_is_asked_for(TaskGroup: Any, source: Any) -> None:
-    """Not even an iterator; and no task is there."""
+    """Not even an iterator; and no task is there. [M4]"""
     items = source(range(5))
     async with TaskGroup(concurrency_limit=3) as tg:
         results = tg.map(double, items)
@@ -244,7 +244,7 @@ async def test_nothing_is_taken_before_the_first_result_is_asked_for(TaskGroup: 
 @ORDERED
 @pytest.mark.parametrize(("limit", "size"), [(3, None), (1, None), (2, 5), (5, 2), (None, 4), (3, 1)])
 async def test_at_most_buffersize(TaskGroup: Any, source: Any, ordered: bool, limit: Any, size: Any) -> None:
-    """Never more items are taken and not yet yielded; by default the group's limit; and as many, if the source has."""
+    """Never more items are taken and not yet yielded (by default the limit); and as many, if the source has. [M2]"""
     items = source(range(40))
     yielded = most = 0
 
@@ -267,7 +267,7 @@ async def test_at_most_buffersize(TaskGroup: Any, source: Any, ordered: bool, li
 
 @ORDERED
 async def test_drawn_inside_anext_only(TaskGroup: Any, ordered: bool) -> None:
-    """A synchronous source is drawn in the consumer's task, while it asks for a result; and filled up each time."""
+    """A synchronous source is drawn in the consumer's task, while it asks for a result; filled up each time. [M6]"""
     items = Sync(range(20))
     async with TaskGroup(concurrency_limit=4) as tg:
         results = tg.map(double, items, ordered=ordered)
@@ -325,7 +325,7 @@ async def test_memory_of_the_buffer(TaskGroup: Any, source: Any, ordered: bool) 
 @SOURCES
 @ORDERED
 async def test_function_is_called_inside_its_task(TaskGroup: Any, source: Any, ordered: bool) -> None:
-    """f(item) runs in the task of the item, which is one of the group's foreground tasks, in a context of its own."""
+    """f(item) runs in the task of the item, one of the group's foreground tasks, in a context of its own. [M1]"""
     variable = contextvars.ContextVar("variable", default=0)
     seen: list[Any] = []
 
@@ -365,7 +365,7 @@ async def test_kinds_of_functions(TaskGroup: Any) -> None:
 
 @ORDERED
 async def test_limit(TaskGroup: Any, ordered: bool) -> None:
-    """Items beyond the group's limit queue, first in, first out; several maps and other tasks share it."""
+    """Items beyond the group's limit queue, first in, first out; several maps and other tasks share it. [M12]"""
     running = peak = 0
     started: list[Any] = []
 
@@ -439,7 +439,7 @@ async def test_subclass_makes_the_tasks() -> None:
 @SOURCES
 @ORDERED
 async def test_error_of_an_item(TaskGroup: Any, source: Any, ordered: bool) -> None:
-    """It goes the group's way: the consumer in the body sees its CancelledError, and the group raises it, once."""
+    """It goes the group's way: the consumer in the body sees its CancelledError, and the group raises it, once. [M8]"""
     seen: list[Any] = []
 
     async def f(number: int) -> int:
@@ -463,7 +463,7 @@ async def test_error_of_an_item(TaskGroup: Any, source: Any, ordered: bool) -> N
 @SOURCES
 @ORDERED
 async def test_errors_that_cancel_nothing(TaskGroup: Any, source: Any, ordered: bool) -> None:
-    """With cancel_on_error=False failed items are left out, and their errors come out together at the exit."""
+    """With cancel_on_error=False failed items are left out, and their errors come out together at the exit. [M8]"""
 
     async def f(number: int) -> int:
         await settle(number % 3)
@@ -516,7 +516,7 @@ async def test_errors_that_mean_something_to_loops(TaskGroup: Any, error: type[B
 @SOURCES
 @ORDERED
 async def test_cancelled_items(TaskGroup: Any, source: Any, ordered: bool) -> None:
-    """Tasks that somebody cancels, running or queued, and those that raise CancelledError, are left out."""
+    """Tasks that somebody cancels, running or queued, and those that raise CancelledError, are left out. [M8]"""
     tasks: dict[int, Any] = {}
     items = source(range(8))
 
@@ -544,7 +544,7 @@ async def test_cancelled_items(TaskGroup: Any, source: Any, ordered: bool) -> No
 
 @ORDERED
 async def test_error_of_a_synchronous_source(TaskGroup: Any, ordered: bool) -> None:
-    """It comes out at the `async for`, as an error of the consumer's; what went before is not lost."""
+    """It comes out at the `async for`, as an error of the consumer's; what went before is not lost. [M6]"""
 
     class Source(Sync):
         def __next__(self) -> Any:
@@ -645,7 +645,7 @@ async def test_task_that_cannot_be_made(TaskGroup: Any, ordered: bool, monkeypat
 
 @ORDERED
 async def test_asynchronous_source_is_read_by_one_background_task(TaskGroup: Any, ordered: bool) -> None:
-    """Which is there from the first result that is asked for to the source's end, in the context of that moment."""
+    """It is there from the first result that is asked for to the source's end, in the context of that moment. [M7]"""
     variable = contextvars.ContextVar("variable", default=0)
     contexts: set[int] = set()
 
@@ -672,7 +672,7 @@ async def test_asynchronous_source_is_read_by_one_background_task(TaskGroup: Any
 @pytest.mark.parametrize("options", [{}, {"cancel_on_error": False}])
 @pytest.mark.parametrize("at", [0, 1, 5])
 async def test_error_of_an_asynchronous_source(TaskGroup: Any, ordered: bool, options: Any, at: int) -> None:
-    """It aborts the group, as any background task's does; the consumer in the body sees its CancelledError."""
+    """It aborts the group, as any background task's does; the consumer in the body sees its CancelledError. [M7]"""
     seen: list[Any] = []
 
     async def source() -> AsyncIterator[int]:
@@ -743,7 +743,7 @@ async def test_source_of_both_kinds(TaskGroup: Any) -> None:
 
 @pytest.mark.parametrize("closes", [False, True])
 async def test_source_never_holds_the_group_open(TaskGroup: Any, closes: bool) -> None:
-    """With the body and the foreground tasks ended, a source that waits is cancelled, and the generator is closed."""
+    """With body and foreground tasks ended, a source that waits is cancelled, and the generator is closed. [M7]"""
     seen: list[Any] = []
 
     async def source() -> AsyncIterator[int]:
@@ -849,7 +849,7 @@ async def test_other_sources_are_not_closed(TaskGroup: Any) -> None:
 @SOURCES
 @ORDERED
 async def test_break(TaskGroup: Any, source: Any, ordered: bool) -> None:
-    """Nothing more is taken, and what runs is waited for at the exit."""
+    """Nothing more is taken, and what runs is waited for at the exit. [M9]"""
     ended: list[int] = []
 
     async def f(number: int) -> int:
@@ -1064,7 +1064,7 @@ async def test_waiting_leaves_nothing_on_a_task(TaskGroup: Any) -> None:
 
 
 async def test_one_consumer_at_a_time(TaskGroup: Any) -> None:
-    """A second one gets a RuntimeError, and the first is not disturbed; one after the other is fine."""
+    """A second one gets a RuntimeError, and the first is not disturbed; one after the other is fine. [M11]"""
     async with TaskGroup(concurrency_limit=3) as tg:
         results = tg.map(slow_double, range(1, 6))
         first = asyncio.ensure_future(anext(results))  # type: ignore[arg-type]
@@ -1179,7 +1179,7 @@ def raises(abort: Callable[..., Any]) -> Any:
 @ABORTS
 @pytest.mark.parametrize("member", ["foreground", "background"])
 async def test_abort_and_a_member(TaskGroup: Any, source: Any, ordered: bool, abort: Any, member: str) -> None:
-    """A consumer that is a task of the group is cancelled with it, once."""
+    """A consumer that is a task of the group is cancelled with it, once. [M10]"""
 
     async def consume() -> None:
         await asyncio.sleep(0)
@@ -1200,7 +1200,7 @@ async def test_abort_and_a_member(TaskGroup: Any, source: Any, ordered: bool, ab
 @ORDERED
 @ABORTS
 async def test_abort_and_a_stranger(TaskGroup: Any, source: Any, ordered: bool, abort: Any) -> None:
-    """A consumer that is no member gets the RuntimeError of create_task()."""
+    """A consumer that is no member gets the RuntimeError of create_task(). [M10]"""
     with raises(abort):
         async with TaskGroup(concurrency_limit=3) as tg:
             results = tg.map(lambda _: forever(), source(itertools.count()), ordered=ordered)

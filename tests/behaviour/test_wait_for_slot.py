@@ -1,4 +1,4 @@
-"""Waiting until a task can start: design 3.8."""
+"""Waiting until a task can start: rules W of docs/behaviour.md."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ async def full_group(TaskGroup: Any, limit: int = 1) -> AsyncIterator[tuple[Any,
 
 @pytest.mark.parametrize("limit", [None, 1, 3])
 async def test_at_once_if_a_slot_is_free(TaskGroup: Any, limit: int | None) -> None:
-    """If a task would start now, or without a limit, it returns without a pass of the loop."""
+    """If a task would start now, or without a limit, it returns without a pass of the loop. [W2]"""
     async with TaskGroup(concurrency_limit=limit) as tg:
         assert returns_at_once(tg.wait_for_slot())
         for _ in range((limit or 100) - 1):
@@ -79,7 +79,7 @@ async def test_at_once_if_a_slot_is_free(TaskGroup: Any, limit: int | None) -> N
 
 
 async def test_waits_while_no_slot_is_free(TaskGroup: Any) -> None:
-    """With all slots taken it returns when one is given back; a task created then does not queue."""
+    """With all slots taken it returns when one is given back; a task created then does not queue. [W1]"""
     async with full_group(TaskGroup, 2) as (tg, gates):
         assert not returns_at_once(tg.wait_for_slot())
         waiter = asyncio.ensure_future(tg.wait_for_slot())
@@ -93,7 +93,7 @@ async def test_waits_while_no_slot_is_free(TaskGroup: Any) -> None:
 
 
 async def test_waits_while_something_is_queued(TaskGroup: Any) -> None:
-    """It does not overtake the queue: it returns when a slot is free and nobody waits for it."""
+    """It does not overtake the queue: it returns when a slot is free and nobody waits for it. [W1]"""
     async with full_group(TaskGroup) as (tg, gates):
         await gates.start(2)  # which queue
         waiter = asyncio.ensure_future(tg.wait_for_slot())
@@ -108,7 +108,7 @@ async def test_waits_while_something_is_queued(TaskGroup: Any) -> None:
 
 @pytest.mark.loops("asyncio")
 async def test_waits_while_who_was_granted_a_slot_has_yet_to_move(TaskGroup: Any) -> None:
-    """With a slot free and nobody queued, it returns when whoever was granted a slot has started."""
+    """With a slot free and nobody queued, it returns when whoever was granted a slot has started. [W1]"""
     seen: list[Any] = []
 
     def look() -> None:
@@ -260,7 +260,7 @@ async def test_producer_takes_what_can_be_worked_on(TaskGroup: Any, limit: int) 
 
 @pytest.mark.loops("asyncio", "uvloop")
 async def test_memory_of_the_limit(TaskGroup: Any) -> None:
-    """Ten thousand items through a limit of 100: no more than twice a hundred tasks are alive at any time."""
+    """Ten thousand items through a limit of 100: no more than twice a hundred tasks are alive at any time. [W9]"""
     alive: weakref.WeakSet[Any] = weakref.WeakSet()
     most = 0
     async with TaskGroup(concurrency_limit=100) as tg:
@@ -317,7 +317,7 @@ async def test_background_producer_goes_before_the_exit(TaskGroup: Any, limit: i
 
 
 async def test_reserves_nothing(TaskGroup: Any) -> None:
-    """All who wait go on if nobody takes the slot."""
+    """All who wait go on if nobody takes the slot. [W3]"""
     async with full_group(TaskGroup) as (tg, gates):
         waiters = [asyncio.ensure_future(tg.wait_for_slot()) for _ in range(30)]
         await settle()
@@ -327,7 +327,7 @@ async def test_reserves_nothing(TaskGroup: Any) -> None:
 
 
 async def test_in_order_and_in_the_old_place(TaskGroup: Any) -> None:
-    """All are woken, in the order in which they came; who is beaten waits on, before those who came later."""
+    """All are woken, in the order in which they came; who is beaten waits on, before those who came later. [W3]"""
     order: list[str] = []
 
     async def produce(name: str, gates: Gates) -> None:
@@ -385,7 +385,7 @@ async def test_newcomer_finds_a_slot(TaskGroup: Any) -> None:
 
 
 async def test_woken_and_cancelled(TaskGroup: Any) -> None:
-    """A waiter that is cancelled between its wake-up and its step takes nobody else's with it."""
+    """A waiter that is cancelled between its wake-up and its step takes nobody else's with it. [W3]"""
 
     async def first() -> None:
         await tg.wait_for_slot()
@@ -400,7 +400,7 @@ async def test_woken_and_cancelled(TaskGroup: Any) -> None:
 
 
 async def test_woken_and_failed(TaskGroup: Any) -> None:
-    """A producer that fails before it makes its task takes nobody else's turn with it."""
+    """A producer that fails before it makes its task takes nobody else's turn with it. [W3]"""
 
     async def first() -> None:
         await tg.wait_for_slot()
@@ -415,7 +415,7 @@ async def test_woken_and_failed(TaskGroup: Any) -> None:
 
 
 async def test_cancelled_while_waiting(TaskGroup: Any) -> None:
-    """A cancelled waiter leaves at once, with the caller's message, wherever it stands; the others keep their order."""
+    """A cancelled waiter leaves at once with the caller's message, wherever it is; the others keep their place. [W6]"""
     order: list[int] = []
 
     async def produce(number: int) -> None:
@@ -440,7 +440,7 @@ async def test_cancelled_while_waiting(TaskGroup: Any) -> None:
 
 @pytest.mark.loops("asyncio", "uvloop", "eager")
 async def test_cancelled_waiters_leave_no_trace(TaskGroup: Any) -> None:
-    """Nothing of them is kept, and nothing of a waiter that is closed by hand."""
+    """Nothing of them is kept, and nothing of a waiter that is closed by hand. [W6]"""
 
     def count() -> int:
         gc.collect()
@@ -473,7 +473,7 @@ async def test_timeout(TaskGroup: Any) -> None:
 
 
 async def test_waiters_do_not_count(TaskGroup: Any) -> None:
-    """They hold no slot, and neither statistics() nor repr() show them."""
+    """They hold no slot, and neither statistics() nor repr() show them. [W7]"""
     async with full_group(TaskGroup) as (tg, gates):
         before = tg.statistics(), repr(tg)
         waiters = [asyncio.ensure_future(tg.wait_for_slot()) for _ in range(3)]
@@ -498,7 +498,7 @@ async def test_member_that_waits_holds_its_slot(TaskGroup: Any) -> None:
 
 
 async def test_member_at_a_limit_of_one(TaskGroup: Any) -> None:
-    """With a limit of 1 it waits for ever, as one that awaits a queued sibling does; a timeout still gets out."""
+    """With a limit of 1 it waits for ever, as one that awaits a queued sibling does; a timeout still gets out. [W8]"""
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(None) as scope:
             async with TaskGroup(concurrency_limit=1) as tg:
@@ -526,7 +526,7 @@ async def abort_by_cancel(tg: Any) -> None:
 
 @pytest.mark.parametrize("abort", [abort_by_child, abort_by_cancel])
 async def test_abort_and_the_body(TaskGroup: Any, abort: Callable[[Any], Awaitable[None]]) -> None:
-    """The body that waits sees the group's CancelledError."""
+    """The body that waits sees the group's CancelledError. [W4]"""
     seen: list[type] = []
 
     async def trigger() -> None:
@@ -549,7 +549,7 @@ async def test_abort_and_the_body(TaskGroup: Any, abort: Callable[[Any], Awaitab
 @pytest.mark.parametrize("abort", [abort_by_child, abort_by_cancel])
 @pytest.mark.parametrize("background", [False, True])
 async def test_abort_and_a_member(TaskGroup: Any, abort: Callable[[Any], Awaitable[None]], background: bool) -> None:
-    """A task of the group that waits is cancelled, once, as the others are."""
+    """A task of the group that waits is cancelled, once, as the others are. [W4]"""
     with pytest.raises(ExceptionGroup) if abort is abort_by_child else contextlib.nullcontext():
         async with TaskGroup(concurrency_limit=1 if background else 2) as tg:
             tg.create_task(forever())
@@ -562,7 +562,7 @@ async def test_abort_and_a_member(TaskGroup: Any, abort: Callable[[Any], Awaitab
 
 @pytest.mark.parametrize("abort", [abort_by_child, abort_by_cancel])
 async def test_abort_and_a_stranger(TaskGroup: Any, abort: Callable[[Any], Awaitable[None]]) -> None:
-    """A task that is no member gets the RuntimeError that create_task() raises then, and is not cancelled."""
+    """A task that is no member gets the RuntimeError that create_task() raises then, and is not cancelled. [W4]"""
     with pytest.raises(ExceptionGroup) if abort is abort_by_child else contextlib.nullcontext():
         async with TaskGroup(concurrency_limit=1) as tg:
             tg.create_task(forever())
@@ -690,7 +690,7 @@ async def test_clean_up_while_background_tasks_are_stopped(TaskGroup: Any) -> No
 @pytest.mark.parametrize("queued", [False, True])
 async def test_stranger_does_not_keep_the_group_open(TaskGroup: Any, queued: bool) -> None:
     """The group is left when its tasks have ended: a stranger woken by the last of them gets its own task in before
-    that, or is told that the group is finished."""
+    that, or is told that the group is finished. [W7]"""
     ended: list[str] = []
 
     async def stranger() -> None:
@@ -718,7 +718,7 @@ async def test_stranger_does_not_keep_the_group_open(TaskGroup: Any, queued: boo
 
 
 async def test_before_the_entry_and_after_the_exit(TaskGroup: Any) -> None:
-    """The RuntimeErrors of create_task(), when it is awaited; limit or not."""
+    """The RuntimeErrors of create_task(), when it is awaited; limit or not. [W5]"""
     for limit in (None, 1):
         tg = TaskGroup(concurrency_limit=limit)
         waiting = tg.wait_for_slot()
@@ -770,7 +770,7 @@ async def test_failure_that_cancels_nothing(TaskGroup: Any) -> None:
 
 
 def test_is_a_coroutine_function(TaskGroup: Any) -> None:
-    """inspect, and so unittest.mock and others, take it for the async def that it is to its users."""
+    """inspect, and so unittest.mock and others, take it for the async def that it is to its users. [T6]"""
     assert inspect.iscoroutinefunction(TaskGroup.wait_for_slot)
     assert inspect.iscoroutinefunction(TaskGroup().wait_for_slot)
 
@@ -792,7 +792,7 @@ async def test_wherever_a_coroutine_goes(TaskGroup: Any) -> None:
 
 
 async def test_never_awaited(TaskGroup: Any) -> None:
-    """Who forgets the await is warned, as with any coroutine."""
+    """Who forgets the await is warned, as with any coroutine. [T6]"""
     async with TaskGroup(concurrency_limit=1) as tg:
         with pytest.warns(RuntimeWarning, match=r"TaskGroup\.wait_for_slot' was never awaited"):
             tg.wait_for_slot()
