@@ -52,7 +52,7 @@ parse_limit(PyObject *value, Py_ssize_t *limit)
     return 0;
 }
 
-/* The keywords that there are: *limit and *cancel_on_error, borrowed, NULL if not given.  0, or -1 and TypeError. */
+/* The keywords that there are: new references to *limit and *cancel_on_error, NULL if not given.  0, or -1 and TypeError. */
 static int
 parse_keywords(quattro_state *state, PyObject *kwargs, PyObject **limit, PyObject **cancel_on_error)
 {
@@ -60,10 +60,10 @@ parse_keywords(quattro_state *state, PyObject *kwargs, PyObject **limit, PyObjec
     Py_ssize_t pos = 0;
     while (kwargs != NULL && PyDict_Next(kwargs, &pos, &name, &value)) {
         if (PyUnicode_Compare(name, state->str_concurrency_limit) == 0) {
-            *limit = value;
+            Py_XSETREF(*limit, Py_NewRef(value));
         }
         else if (PyUnicode_Compare(name, state->str_cancel_on_error) == 0) {
-            *cancel_on_error = value;
+            Py_XSETREF(*cancel_on_error, Py_NewRef(value));
         }
         else {
             PyErr_Format(PyExc_TypeError, "TaskGroup() got an unexpected keyword argument %R: it takes concurrency_limit "
@@ -84,13 +84,18 @@ TaskGroup_init(PyObject *op, PyObject *args, PyObject *kwargs)
                      "write concurrency_limit=...", PyTuple_GET_SIZE(args));
         return -1;
     }
-    // The caller's keywords are in a dict of our own, which nobody can change.
-    if (parse_keywords(self->state, kwargs, &limit_value, &cancel_value) < 0) {
-        return -1;
-    }
     Py_ssize_t limit;
-    int cancel_on_error = cancel_value == NULL ? 1 : PyObject_IsTrue(cancel_value);
-    if (cancel_on_error < 0 || parse_limit(limit_value, &limit) < 0) {
+    int cancel_on_error = 1;
+    int rc = parse_keywords(self->state, kwargs, &limit_value, &cancel_value);
+    if (rc == 0 && cancel_value != NULL) {
+        cancel_on_error = rc = PyObject_IsTrue(cancel_value);
+    }
+    if (rc >= 0) {
+        rc = parse_limit(limit_value, &limit);
+    }
+    Py_XDECREF(limit_value);
+    Py_XDECREF(cancel_value);
+    if (rc < 0) {
         return -1;
     }
     int entered;
