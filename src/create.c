@@ -244,6 +244,9 @@ create_started_lock_held(TaskGroup *self, const Call *call, PyObject *coro, Turn
         *kind = KIND_PLAIN;
         return NULL;
     }
+    if (park != NULL) {
+        park->yields = 0;       // not if it could not start now: the loop has its first step, or does not run
+    }
     if (*kind == KIND_SLOT && !keeps_slot_lock_held(self, task, coro, !direct || has_eager_start)) {
         *kind = KIND_PLAIN;     // and the caller gives the slot back
     }

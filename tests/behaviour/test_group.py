@@ -755,3 +755,22 @@ def test_parent_on_a_loop_that_keeps_what_is_ready_elsewhere(own: bool) -> None:
     finally:
         loop.close()
     assert seen == ["callback", "parent"]
+
+
+@pytest.mark.parametrize("limit", [None, 1])
+def test_a_task_that_is_created_while_the_loop_does_not_run(limit: int | None) -> None:
+    """What is given to a group between two runs of its loop, a callable too, runs when the loop goes on."""
+
+    async def main() -> None:
+        async with group:
+            await event.wait()
+
+    group = TaskGroup(concurrency_limit=limit)
+    with asyncio.Runner() as runner:
+        event = asyncio.Event()
+        parent = runner.get_loop().create_task(main())
+        runner.run(settle())
+        tasks = [group.create_task(noop), group.create_task(noop()), group.create_task(noop)]
+        event.set()
+        runner.run(settle())
+        assert parent.done() and [task.result() for task in tasks] == [1, 1, 1]
