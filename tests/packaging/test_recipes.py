@@ -42,6 +42,7 @@ def recipe(page: str, name: str) -> ModuleType:
         if any(getattr(node, "name", None) == name for node in module.body):
             module.body = [node for node in module.body if defines(node)]
             defined = ModuleType("recipe")
+            del defined.__loader__, defined.__spec__  # a traceback asks them for the source, and warns without one
             exec(compile(module, page, "exec"), defined.__dict__)
             return defined
     raise LookupError(name)
