@@ -53,10 +53,11 @@ enter_lock_held(TaskGroup *group)
     }
     PyObject *parent = call_in_module(state->tasks_dict, state->str_current_task, loop);
     if (parent == NULL || parent == Py_None || group->entered) {
-        if (parent != NULL) {
-            PyErr_Format(PyExc_RuntimeError,
-                         parent == Py_None ? "TaskGroup %R cannot determine the parent task"
-                                           : "TaskGroup %R has already been entered", group);
+        if (parent == Py_None) {
+            PyErr_Format(PyExc_RuntimeError, "TaskGroup %R cannot determine the parent task", group);
+        }
+        else if (parent != NULL) {
+            set_already_entered(group);
         }
         Py_DECREF(loop);
         Py_XDECREF(parent);

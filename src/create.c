@@ -301,6 +301,13 @@ create_now_lock_held(TaskGroup *self, const Call *call, int callable, int kind, 
     return task;
 }
 
+void
+set_already_entered(TaskGroup *self)
+{
+    PyErr_Format(PyExc_RuntimeError, "TaskGroup %R has already been entered", self);
+    add_note(PyUnicode_FromString("A group is used once: make a new one for each `async with`."));
+}
+
 int
 check_open_lock_held(TaskGroup *self, int background)
 {
@@ -342,7 +349,7 @@ create_lock_held(TaskGroup *self, const Call *call, int background)
         return NULL;
     }
     if (rc == 0 && !PyCallable_Check(coro)) {
-        set_not_a_coroutine(coro);
+        set_not_a_coroutine(state, coro);
         return NULL;
     }
     if (check_open_lock_held(self, background) < 0) {

@@ -46,6 +46,18 @@ raise_collected(PyObject *first)
     return first == NULL ? 0 : -1;
 }
 
+/* Did the error that is set pass through a frame? */
+static inline int
+error_has_traceback(void)
+{
+    PyObject *exc = PyErr_GetRaisedException();
+    PyObject *traceback = PyException_GetTraceback(exc);
+    int rc = traceback != NULL;
+    Py_XDECREF(traceback);
+    PyErr_SetRaisedException(exc);
+    return rc;
+}
+
 /* What to do about the error that is set, as a note below it in the traceback. */
 static inline void
 add_note(PyObject *note)

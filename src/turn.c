@@ -158,11 +158,17 @@ turn_begin_lock_held(Turn *self)
     }
     int rc = is_coroutine(state, coro);
     if (rc == 0) {
-        Py_SETREF(coro, PyObject_CallNoArgs(coro));
+        PyObject *callable = coro;
+        coro = PyObject_CallNoArgs(callable);
         rc = coro == NULL ? -1 : is_coroutine(state, coro);
         if (rc == 0) {
-            set_not_a_coroutine(coro);
+            set_not_a_coroutine(state, coro);
+            add_callable_note(state, callable);
         }
+        else if (coro == NULL && PyErr_ExceptionMatches(PyExc_TypeError) && !error_has_traceback()) {
+            add_callable_note(state, callable);     // it was not even entered
+        }
+        Py_DECREF(callable);
     }
     if (rc <= 0) {
         Py_CLEAR(coro);
