@@ -85,7 +85,7 @@ TaskGroup_init(PyObject *op, PyObject *args, PyObject *kwargs)
                      "write concurrency_limit=...", PyTuple_GET_SIZE(args));
         return -1;
     }
-    Py_ssize_t limit;
+    Py_ssize_t limit = 0;
     int cancel_on_error = 1;
     int rc = parse_keywords(self->state, kwargs, &limit_value, &cancel_value);
     if (rc == 0 && cancel_value != NULL) {
@@ -420,7 +420,7 @@ static void
 TaskGroup_finalize(PyObject *op)
 {
     TaskGroup *self = GROUP(op);
-    if (self->exiting || self->finished || self->errors == NULL || self->loop == NULL) {
+    if (self->exiting || self->finished || self->errors == NULL || self->loop == NULL || Py_IsFinalizing()) {
         return;
     }
     PyObject *exc = PyErr_GetRaisedException();

@@ -755,6 +755,8 @@ NOT_ROWS = {
     "is_closed": "of a loop that has refused a task: test_hostile.py",
     "time": "in debug mode, where asyncio's loop has just asked it",
     "copy": "a function of ours",
+    "cancel_on_error": KEYWORD,
+    "__code__": "asked of a callable that has failed: test_misuse.py",
     "state->run_turn": "ours",
     "waker": "the Task's that waits; in a stranger's hands: test_internals.py",
 }
