@@ -198,6 +198,7 @@ take_error_lock_held(TaskGroup *self, PyObject *task, PyObject *exc, int backgro
     if (parent_done > 0) {
         PyObject *message = PyUnicode_FromFormat("Task %R has errored out but its parent task %R is already completed",
                                                  task, parent == NULL ? Py_None : parent);
+        self->told += parent != NULL;
         collect_error(task, &first, report_to_loop(self, message, exc, task));
     }
     else if (parent_done == 0 && !self->aborting && !self->parent_cancel_requested

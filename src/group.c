@@ -424,8 +424,11 @@ TaskGroup_finalize(PyObject *op)
         return;
     }
     PyObject *exc = PyErr_GetRaisedException();
-    for (Py_ssize_t i = 0; i < PyList_GET_SIZE(self->errors); i++) {
-        PyObject *error = PyList_GetItemRef(self->errors, i);
+    // Whoever is told may leave the group after all, which raises none of these again.
+    PyObject *errors = self->errors;
+    self->errors = NULL;
+    for (Py_ssize_t i = 0; i < PyList_GET_SIZE(errors) - self->told; i++) {
+        PyObject *error = PyList_GetItemRef(errors, i);
         PyObject *context = error == NULL ? NULL : Py_BuildValue("{s:s,s:O}", "message", "unhandled error in a TaskGroup that was never left",
                                           "exception", error);
         PyObject *result = context == NULL ? NULL
@@ -437,6 +440,7 @@ TaskGroup_finalize(PyObject *op)
         Py_XDECREF(context);
         Py_XDECREF(error);
     }
+    Py_DECREF(errors);
     PyErr_SetRaisedException(exc);
 }
 

@@ -18,6 +18,7 @@ typedef struct {
     PyObject *loop;
     PyObject *parent;           // the task that entered the group
     PyObject *errors;           // a list, NULL while there are none
+    Py_ssize_t told;            // how many of them, the last ones, the loop's handler has been told
     PyObject *base_error;       // the first SystemExit or KeyboardInterrupt
     struct Turn *waiter;        // the turn that the exit waits on
     PyObject *done;             // the Callback of the tasks, NULL until the first one

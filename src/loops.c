@@ -301,7 +301,7 @@ make_task(TaskGroup *self, const Call *call, Turn *park, int *direct)
 int
 loop_times_callbacks(TaskGroup *self)
 {
-    return self->loop_is_asyncio ? attr_is_true(self->loop, self->state->str__debug) : 0;
+    return self->uvloop == NULL ? attr_is_true(self->loop, self->state->str__debug) : 0;
 }
 
 double
@@ -324,6 +324,15 @@ no_task_is_running(TaskGroup *self)
     }
     PyObject *current = call_in_module(self->state->tasks_dict, self->state->str_current_task, self->loop);
     int rc = current == NULL ? -1 : current == Py_None;
+    Py_XDECREF(current);
+    return rc;
+}
+
+int
+task_is_running(TaskGroup *self, const void *task)
+{
+    PyObject *current = call_in_module(self->state->tasks_dict, self->state->str_current_task, self->loop);
+    int rc = current == NULL ? -1 : current == task;
     Py_XDECREF(current);
     return rc;
 }

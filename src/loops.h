@@ -18,6 +18,9 @@ double loop_time(TaskGroup *self);
 /* Is this code run by the loop itself, and not within a task's step or by another thread?  -1 on error. */
 int no_task_is_running(TaskGroup *self);
 
+/* Is this the task whose step is being taken?  -1 on error. */
+int task_is_running(TaskGroup *self, const void *task);
+
 /* loop.call_exception_handler({"message": ..., "exception": ..., "task": ...}) */
 int report_to_loop(TaskGroup *self, PyObject *message, PyObject *exc, PyObject *task);
 

@@ -2,6 +2,7 @@
 
 #include "coro.h"
 #include "ending.h"
+#include "loops.h"
 #include "pyutil.h"
 #include "slots.h"
 #include "task.h"
@@ -80,6 +81,21 @@ turn_see_failure_lock_held(Turn *self)
     return see_end_lock_held(group, self->task);
 }
 
+/* Does the caller's coroutine of a quiet Task fail in no step of that Task?  The loop may have been closed by then, where
+   nobody can be told of an end. */
+static int
+turn_is_being_closed_lock_held(Turn *self, int failed)
+{
+    if (!failed || !self->quiet || self->group->loop == NULL) {
+        return 0;
+    }
+    int running = task_is_running(self->group, self->task);
+    if (running < 0) {
+        report_unraisable((PyObject *)self);
+    }
+    return running == 0;
+}
+
 /* run_turn() tells that it is about to return, or to raise: CancelledError if `failed` is 0. */
 static int
 turn_end_lock_held(Turn *self, int failed)
@@ -89,10 +105,10 @@ turn_end_lock_held(Turn *self, int failed)
         return 0;
     }
     turn_close_coro(self);
-    if (self->waker != NULL) {
-        // Its Task still waits for us, so this is no step of it: run_turn() is being closed, by its finalizer or by
-        // somebody who got hold of it.  The place in the queue stays, so that the Task gets its step, and with it the
-        // error that a closed coroutine raises.
+    if (self->waker != NULL || turn_is_being_closed_lock_held(self, failed)) {
+        // This is no step of its Task: run_turn() is being closed, by its finalizer or by somebody who got hold of it.
+        // The place in the queue stays, so that the Task gets its step, and with it the error that a closed coroutine
+        // raises.
         if (self->quiet && TaskSet_tag(&self->group->tasks, self->task) >= 0
             && turn_add_to_task_lock_held(self, (PyObject *)self->task) < 0)
         {

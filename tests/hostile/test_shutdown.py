@@ -17,6 +17,7 @@ KINDS = {
     "queued": "create(5)",
     "queued and stepped": "create(5); await asyncio.sleep(0)",
     "callables queued": "create(5, callables=True); await asyncio.sleep(0)",
+    "started late": "create(2, quick); create(2); await asyncio.sleep(0); await asyncio.sleep(0); await asyncio.sleep(0)",
     "background": "create(1); background(); await asyncio.sleep(0)",
     "in the exit": "create(5); background(); await leave()",
     "background in the exit": "background(); await leave()",
@@ -29,6 +30,7 @@ KEPT = {
     "by a cycle": "cycle = [group, loop]; cycle.append(cycle); gc.disable(); del cycle",
     "by its tasks": "kept = tasks",
     "by nobody": "pass",
+    "by nobody, and the loop is closed": "loop.close()",
 }
 
 SCRIPT = """
@@ -39,6 +41,9 @@ SCRIPT = """
 
     async def forever():
         await asyncio.get_running_loop().create_future()
+
+    async def quick():
+        pass
 
     async def stubborn():
         while True:
