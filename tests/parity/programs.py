@@ -102,6 +102,7 @@ IN_CALLBACK = weighted(ANYWHERE + "spawn*6")
 IN_TASK = weighted(ANYWHERE + AWAITS + "spawn*8 group*2 abandon*3 cancel_self uncancel fail*4 fail_base leave")
 IN_BODY = weighted(ANYWHERE + AWAITS + "spawn*160 group*4 cancel_self uncancel fail_base leave")
 
+IN_ABANDONED = weighted("spawn*6 set_variable*4 step cancel_self")
 NESTING = weighted("spawn outside group abandon suppress lastly timeout call_soon when_idle callback")
 
 ERRORS = weighted("CancelledError*6 TimeoutError*2 ValueError*3 Exception*3 BaseException*4")
@@ -128,6 +129,7 @@ class Writer:
         self.in_finally = 0
         self.ranks: dict[int | None, float] = {None: 1.0}
         self.parents: dict[str, int | None] = {"loop": None}  # of the groups
+        self.abandoned: set[str] = set()
         self.errors = ["ValueError"] * 6 + ["CancelledError"] * 2
         self.base_errors = ["Stop", "Stop", "GeneratorExit"]
         if number % 8 == 7:
@@ -267,6 +269,8 @@ class Writer:
         outer, self.inside = self.inside, self.tasks
         self.tasks += 1
         below = self.block(groups, depth + 1, IN_TASK, self.choice((0, 1, 2, 3, 4, 6)))
+        if creator in self.abandoned and self.random.random() < 0.5:
+            below += [self.step(groups, depth), self.fail(groups, depth)]
         self.inside = outer
         option = self.choice(OPTIONS)
         arguments = f"{creator}, '{name}', {name}" + (f", {option}" if option != "none" else "")
@@ -365,8 +369,9 @@ class Writer:
         self.groups += 1
         name = f"g{self.groups}"
         self.parents[name] = self.inside
-        body = self.block([*groups, name], depth + 1, IN_BODY, 4, 1)
-        if self.random.random() < 0.5:
+        self.abandoned.add(name)
+        body = self.block([name], depth + 1, IN_ABANDONED, 4, 1)
+        if self.random.random() < 0.8:
             body.append(self.leave(groups, depth))
         return [f"{name} = await keep(TaskGroup()).__aenter__()", *body]
 
