@@ -137,7 +137,7 @@ MUTANTS = [
     ),
     Mutant("the parent overtakes what is ready", "&& PyObject_Size(ready) == 0;", ";", "group:what_is_ready steps"),
     Mutant(
-        "uvloop's other callbacks are overtaken", "&& PyObject_Size(deques.last) == 0;", ";", "group steps differential"
+        "uvloop's other callbacks are overtaken", "&& PyObject_Size(deques.last) == 0;", ";", "group steps"
     ),
     Mutant(
         "a loop that raises then is not asked again",
