@@ -310,31 +310,23 @@ int
 see_end_lock_held(TaskGroup *self, const void *key)
 {
     ASSERT_LOCKED(self);
-    if (self->done != NULL && self->loop != NULL) {
-        PyObject *task = Py_NewRef((PyObject *)key);
-        int rc = call_soon(self, self->done, task, NULL);
-        Py_DECREF(task);
-        if (rc == 0) {
-            return 0;
-        }
-    }
-    else {
+    PyObject *task = Py_NewRef((PyObject *)key);
+    int rc = -1;
+    if (self->done == NULL || self->loop == NULL) {
         PyErr_Format(PyExc_RuntimeError, "TaskGroup %R is finished", self);
     }
-    PyObject *exc = PyErr_GetRaisedException();
-    int closed = self->loop == NULL ? 0 : call_is_true(self->loop, self->state->str_is_closed);
-    if (closed > 0) {
-        // Nothing ends there: its coroutine is being closed, with the Task that was waiting.
-        Py_DECREF(exc);
-        return 0;
+    else {
+        rc = call_soon(self, self->done, task, NULL);
     }
-    PyObject *task = Py_NewRef((PyObject *)key);
-    if (closed < 0 || task_ended_lock_held(self, task, exc) < 0) {
-        report_unraisable(task);
+    if (rc < 0) {
+        PyObject *exc = PyErr_GetRaisedException();
+        if (task_ended_lock_held(self, task, exc) < 0) {
+            report_unraisable(task);
+        }
+        PyErr_SetRaisedException(exc);
     }
     Py_DECREF(task);
-    PyErr_SetRaisedException(exc);
-    return -1;
+    return rc;
 }
 
 int

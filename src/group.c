@@ -429,8 +429,9 @@ TaskGroup_finalize(PyObject *op)
     self->errors = NULL;
     for (Py_ssize_t i = 0; i < PyList_GET_SIZE(errors) - self->told; i++) {
         PyObject *error = PyList_GetItemRef(errors, i);
-        PyObject *context = error == NULL ? NULL : Py_BuildValue("{s:s,s:O}", "message", "unhandled error in a TaskGroup that was never left",
-                                          "exception", error);
+        PyObject *context = error == NULL ? NULL
+                            : Py_BuildValue("{s:s,s:O}", "message", "unhandled error in a TaskGroup that was never left",
+                                            "exception", error);
         PyObject *result = context == NULL ? NULL
                            : PyObject_CallMethod(self->loop, "call_exception_handler", "O", context);
         if (result == NULL) {
