@@ -226,16 +226,18 @@ class TaskGroup(asyncio.TaskGroup):
         waits on in the old place. A foreground task of the group that waits holds a slot itself: with a limit of 1 it waits
         for ever.
 
+        Returns:
+            None
+
         Raises:
             RuntimeError: The group has not been entered, is shutting down (the body and the group's tasks that wait get
                 their own CancelledError instead), or is finished.
 
         Example:
             >>> async with TaskGroup(concurrency_limit=10) as tg:
-            ...     while True:
+            ...     for url in urls:            # or messages of a queue, without end
             ...         await tg.wait_for_slot()
-            ...         message = await queue.receive()
-            ...         tg.create_task(handle(message))
+            ...         tg.create_task(fetch(url))
         """
 
     def cancel(self) -> None:

@@ -236,15 +236,16 @@ PyDoc_STRVAR(TaskGroup_wait_for_slot_doc,
 "worked on. Nothing is reserved: everyone who waits is woken, in order of arrival, and whoever finds the slot taken\n"
 "waits on in the old place. A foreground task of the group that waits holds a slot itself: with a limit of 1 it waits\n"
 "for ever.\n\n"
+"Returns:\n"
+"    None\n\n"
 "Raises:\n"
 "    RuntimeError: The group has not been entered, is shutting down (the body and the group's tasks that wait get\n"
 "        their own CancelledError instead), or is finished.\n\n"
 "Example:\n"
 "    >>> async with TaskGroup(concurrency_limit=10) as tg:\n"
-"    ...     while True:\n"
+"    ...     for url in urls:            # or messages of a queue, without end\n"
 "    ...         await tg.wait_for_slot()\n"
-"    ...         message = await queue.receive()\n"
-"    ...         tg.create_task(handle(message))");
+"    ...         tg.create_task(fetch(url))");
 
 static PyObject *
 TaskGroup_wait_for_slot(PyObject *op, PyObject *Py_UNUSED(ignored))
