@@ -402,6 +402,7 @@ TaskGroup_clear(PyObject *op)
     Py_CLEAR(self->start);
     drop_tools(self);
     Link *heads[] = {&self->queue, &self->granted, &self->cancelled, &self->waiters};
+    BEGIN_SECTION(op);
     for (int i = 0; i < 4; i++) {
         while (!Link_is_empty(heads[i])) {
             Turn *turn = TURN_OF(heads[i]->next);
@@ -410,6 +411,7 @@ TaskGroup_clear(PyObject *op)
             Py_DECREF(turn);
         }
     }
+    END_SECTION();
     self->background = 0;
     TaskSet_clear(&self->tasks);
     return 0;
