@@ -85,7 +85,10 @@ refuse_task_lock_held(TaskGroup *self, PyObject *task, PyObject *coro, int slot)
 {
     PyObject *first = PyErr_GetRaisedException();
     if (cancel_task(self->state, task) < 0) {
-        PyErr_Clear();          // it may not even be a task
+        if (PyErr_ExceptionMatches(PyExc_AttributeError)) {
+            PyErr_Clear();      // it may not even be a task
+        }
+        report_unraisable(task);
         close_unstarted(self->state, coro);
     }
     if (slot) {
@@ -145,10 +148,7 @@ queue_turn_lock_held(TaskGroup *self, Turn *turn)
     Py_INCREF(turn);
     Link_append(&self->queue, &turn->link);
     self->queued++;
-    if (self->aborting) {
-        drain_queue_lock_held(self);
-    }
-    return grant_lock_held(self);
+    return self->aborting ? drain_queue_lock_held(self) : grant_lock_held(self);
 }
 
 /* A task for a turn, which runs `runner`. */
@@ -212,7 +212,7 @@ create_queued_lock_held(TaskGroup *self, const Call *call, PyObject *hook)
 }
 
 /* A newcomer that found a free slot has a task: does it still hold the slot?  Whoever is granted one from now on takes a
-   first step after that of the newcomer. */
+   first step after that of the newcomer.  -1 if it can't be asked: it does. */
 static int
 keeps_slot_lock_held(TaskGroup *self, PyObject *task, PyObject *coro, int may_be_eager)
 {
@@ -220,12 +220,13 @@ keeps_slot_lock_held(TaskGroup *self, PyObject *task, PyObject *coro, int may_be
     if (ended > 0) {
         return 0;
     }
-    if (ended < 0) {
-        PyErr_Clear();          // not a task that could be asked: adopt() says so, unless add_done_callback() works
+    if (ended < 0 && PyErr_ExceptionMatches(PyExc_AttributeError)) {
+        PyErr_Clear();          // not a task: adopt() says so, unless add_done_callback() works
+        ended = 0;
     }
     Py_XSETREF(self->newest, Py_NewRef(coro));
     self->may_ride = 0;
-    return 1;
+    return ended < 0 ? -1 : 1;
 }
 
 /* A task for a coroutine that may start at once, with a slot if it is of KIND_SLOT.  `turn` is that of a callable, which
@@ -247,8 +248,11 @@ create_started_lock_held(TaskGroup *self, const Call *call, PyObject *coro, Turn
     if (park != NULL) {
         park->yields = 0;       // not if it could not start now: the loop has its first step, or does not run
     }
-    if (*kind == KIND_SLOT && !keeps_slot_lock_held(self, task, coro, !direct || has_eager_start)) {
-        *kind = KIND_PLAIN;     // and the caller gives the slot back
+    PyObject *first = NULL;
+    if (*kind == KIND_SLOT) {
+        int keeps = keeps_slot_lock_held(self, task, coro, !direct || has_eager_start);
+        collect_error(self, &first, keeps);
+        *kind = keeps != 0 ? KIND_SLOT : KIND_PLAIN;    // and the caller gives the slot back
     }
     if (park != NULL && direct && turn->waker != NULL) {
         // A first step is scheduled when the task is made.
@@ -264,10 +268,16 @@ create_started_lock_held(TaskGroup *self, const Call *call, PyObject *coro, Turn
     PyObject *callback = Py_XNewRef(hook != NULL ? hook : self->done);
     if (callback == NULL) {
         PyErr_Format(PyExc_RuntimeError, "TaskGroup %R is finished", self);
-        return refuse_task_lock_held(self, task, coro, *kind == KIND_SLOT);
+        task = refuse_task_lock_held(self, task, coro, *kind == KIND_SLOT);
     }
-    task = adopt_lock_held(self, task, coro, *kind, callback);
-    Py_DECREF(callback);
+    else {
+        task = adopt_lock_held(self, task, coro, *kind, callback);
+        Py_DECREF(callback);
+    }
+    collect_error(self, &first, task == NULL ? -1 : 0);
+    if (raise_collected(first) < 0) {
+        Py_CLEAR(task);         // the group waits for it all the same, if it could be adopted
+    }
     return task;
 }
 

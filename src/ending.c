@@ -53,20 +53,20 @@ cancel_tasks_lock_held(TaskGroup *self)
     return raise_collected(first);
 }
 
-void
+int
 drain_queue_lock_held(TaskGroup *self)
 {
     ASSERT_LOCKED(self);
+    PyObject *first = NULL;
     while (!Link_is_empty(&self->queue)) {
         Turn *turn = TURN_OF(self->queue.next);
         Py_INCREF(turn);
         turn_leave_lock_held(turn, TURN_CANCELLED);
-        if (tell_cancelled_lock_held(turn) < 0) {
-            report_unraisable((PyObject *)self);
-        }
+        collect_error(self, &first, tell_cancelled_lock_held(turn));
         turn_close_coro(turn);
         Py_DECREF(turn);
     }
+    return raise_collected(first);
 }
 
 static int
@@ -74,14 +74,11 @@ abort_lock_held(TaskGroup *self)
 {
     ASSERT_LOCKED(self);
     self->aborting = 1;
-    int rc = cancel_tasks_lock_held(self);
-    PyObject *exc = PyErr_GetRaisedException();
-    drain_queue_lock_held(self);
-    if (wake_waiters_lock_held(self) < 0) {
-        report_unraisable((PyObject *)self);
-    }
-    PyErr_SetRaisedException(exc);
-    return rc;
+    PyObject *first = NULL;
+    collect_error(self, &first, cancel_tasks_lock_held(self));
+    collect_error(self, &first, drain_queue_lock_held(self));
+    collect_error(self, &first, wake_waiters_lock_held(self));
+    return raise_collected(first);
 }
 
 /* The Callback of a stop that was put off. */

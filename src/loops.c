@@ -304,16 +304,13 @@ loop_times_callbacks(TaskGroup *self)
     return self->uvloop == NULL ? attr_is_true(self->loop, self->state->str__debug) : 0;
 }
 
-double
-loop_time(TaskGroup *self)
+int
+loop_time(TaskGroup *self, double *now)
 {
-    PyObject *now = PyObject_CallMethodNoArgs(self->loop, self->state->str_time);
-    double value = now == NULL ? -1 : PyFloat_AsDouble(now);
-    Py_XDECREF(now);
-    if (value == -1) {
-        report_unraisable(self->loop);
-    }
-    return value;
+    PyObject *value = PyObject_CallMethodNoArgs(self->loop, self->state->str_time);
+    *now = value == NULL ? -1 : PyFloat_AsDouble(value);
+    Py_XDECREF(value);
+    return *now == -1 && PyErr_Occurred() ? -1 : 0;
 }
 
 int

@@ -13,7 +13,8 @@ int call_soon(TaskGroup *self, PyObject *function, PyObject *arg, PyObject *cont
 /* Does the loop report slow callbacks?  -1 on error.  (uvloop's reports name no Task.) */
 int loop_times_callbacks(TaskGroup *self);
 
-double loop_time(TaskGroup *self);
+/* loop.time(), into *now; 0, or -1. */
+int loop_time(TaskGroup *self, double *now);
 
 /* Is this code run by the loop itself, and not within a task's step or by another thread?  -1 on error. */
 int no_task_is_running(TaskGroup *self);

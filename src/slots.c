@@ -206,20 +206,20 @@ turn_step_task_now_lock_held(Turn *turn, PyObject *future, int timed)
     Callback *callback = self->running;
     self->running = NULL;
     PyObject *task = turn->wakeup == NULL ? NULL : Py_XNewRef(turn->waker);
-    double began = timed ? loop_time(self) : 0;
-    int rc = turn_step_task_lock_held(turn, future);
+    PyObject *first = NULL;
+    double began = 0, ended = 0;
+    collect_error(self, &first, timed ? loop_time(self, &began) : 0);
+    collect_error(self, &first, turn_step_task_lock_held(turn, future));
     if (timed && callback != NULL) {
-        PyObject *exc = PyErr_GetRaisedException();
-        double took = loop_time(self) - began;
-        if (callback->slowest == NULL || took > callback->took) {
+        collect_error(self, &first, loop_time(self, &ended));
+        if (callback->slowest == NULL || ended - began > callback->took) {
             Py_XSETREF(callback->slowest, Py_XNewRef(task));
-            callback->took = took;
+            callback->took = ended - began;
         }
-        PyErr_SetRaisedException(exc);
     }
     Py_XDECREF(task);
     self->running = callback;
-    return rc;
+    return raise_collected(first);
 }
 
 int

@@ -292,13 +292,12 @@ turn_cancel_lock_held(Turn *self, PyObject *message)
     Py_INCREF(self);
     turn_leave_lock_held(self, TURN_CANCELLED);
     Py_XSETREF(self->message, Py_XNewRef(message));
-    int rc = turn_release_lock_held(self);
-    if (rc == 0) {
-        rc = tell_cancelled_lock_held(self);
-    }
+    PyObject *first = NULL;
+    collect_error(self, &first, turn_release_lock_held(self));
+    collect_error(self, &first, tell_cancelled_lock_held(self));
     turn_close_coro(self);
     Py_DECREF(self);
-    return rc < 0 ? -1 : 1;
+    return raise_collected(first) < 0 ? -1 : 1;
 }
 
 /* One optional argument, by position or by name, for the two methods that a Task calls with it. */

@@ -1,0 +1,120 @@
+"""KeyboardInterrupt (or any error) that arrives while the C asks a loop or a task something gets out, and nothing is lost."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from typing import Any
+
+import pytest
+from helpers import Idle, Selector, forever, noop, settle
+
+from quattro import TaskGroup
+
+
+def run(loop: Any, main: Any) -> list[BaseException]:
+    """Run to the end, whatever comes out of the loop meanwhile, which is returned; Idle if it can't come to an end."""
+    out: list[BaseException] = []
+    task = loop.create_task(main)
+    try:
+        while not task.done():
+            try:
+                loop.run_until_complete(task)
+            except KeyboardInterrupt as error:
+                out.append(error)
+    finally:
+        loop.close()
+    return out
+
+
+@pytest.mark.parametrize("when", range(1, 13))
+def test_a_debug_loop_that_is_interrupted_as_it_is_asked_for_the_time(when: int) -> None:
+    """The step that is being timed is taken all the same, and the interrupt gets out of the loop."""
+
+    class Loop(asyncio.SelectorEventLoop):
+        asked = 0
+
+        def time(self) -> float:
+            if sys._getframe(1).f_code.co_name == "_run":  # by a callback in C
+                self.asked += 1
+                if self.asked == when:
+                    raise KeyboardInterrupt
+            return super().time()
+
+    async def main() -> None:
+        async with TaskGroup(concurrency_limit=1) as tg:
+            tasks.extend(tg.create_task(noop()) for _ in range(8))
+
+    tasks: list[Any] = []
+    loop = Loop(Selector())
+    loop.set_debug(True)
+    out = run(loop, main())
+    assert [type(error) for error in out] == [KeyboardInterrupt]
+    assert [task.result() for task in tasks] == [1] * 8
+
+
+def test_a_task_that_is_cancelled_as_the_loop_refuses_to_schedule() -> None:
+    """A turn that is cancelled between its grant and its start is told, though the loop could not start the next one."""
+
+    class Refusal(Exception):
+        pass
+
+    def refuse(*args: Any, **kwargs: Any) -> Any:
+        del loop.call_soon
+        raise Refusal
+
+    async def cancels() -> None:
+        loop.call_soon = refuse
+        with pytest.raises(Refusal):
+            victim.cancel()
+
+    async def main() -> None:
+        nonlocal victim
+        async with TaskGroup(concurrency_limit=2) as tg:
+            for _ in range(3):
+                tg.create_task(noop())
+            tg.create_task(cancels())
+            victim = tg.create_task(forever())
+            last.append(tg.create_task(noop()))
+
+    victim: Any = None
+    last: list[Any] = []
+    loop: Any = asyncio.SelectorEventLoop(Selector())
+    run(loop, main())
+    assert victim.cancelled() and last[0].result() == 1
+
+
+def hostile_task(**methods: Any) -> Any:
+    cls = type("HostileTask", (asyncio.Task,), methods)
+    return lambda loop, coro, **kwargs: cls(coro, loop=loop, **kwargs)
+
+
+def test_a_task_that_is_interrupted_as_it_is_asked_whether_it_is_done() -> None:
+    """create_task() raises that; the task, which may be running, is the group's, and no slot is lost."""
+
+    def done(self: Any) -> bool:
+        if sys._getframe(1).f_code is main.__code__ and interrupts:
+            raise interrupts.pop()
+        return asyncio.Task.done(self)
+
+    async def main() -> None:
+        async with TaskGroup(concurrency_limit=1) as tg:
+            loop.set_task_factory(hostile_task(done=done))
+            with pytest.raises(KeyboardInterrupt):
+                tg.create_task(noop())
+            results.append(tg.create_task(noop()))
+            assert tg.statistics()[:2] == (1, 1)
+            await settle()
+            assert tg.statistics()[:2] == (0, 0)
+
+    interrupts = [KeyboardInterrupt()]
+    results: list[Any] = []
+    loop = asyncio.SelectorEventLoop(Selector())
+    run(loop, main())
+    assert not interrupts and results[0].result() == 1
+
+
+def test_the_loop_that_says_so_has_nothing_to_do() -> None:
+    """The tests above would end with an error, and not hang, if a task were lost."""
+    with pytest.raises(Idle):
+        run(asyncio.SelectorEventLoop(Selector()), forever())
