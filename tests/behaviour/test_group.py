@@ -8,7 +8,6 @@ import contextlib
 import contextvars
 import gc
 import sys
-import sysconfig
 import weakref
 from typing import Any
 

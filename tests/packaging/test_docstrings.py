@@ -59,7 +59,9 @@ NAMES = {
 def test_every_public_name_has_its_signature() -> None:
     """inspect.signature() knows every public method, and the class itself, which has __init__'s."""
     public = {name for name in TaskGroup.__dict__ | TaskGroup.__base__.__dict__ if not name.startswith("_")}
-    assert public - {"concurrency_limit", "cancel_on_error"} == {name for name in SIGNATURES if not name.startswith("_")}
+    assert public - {"concurrency_limit", "cancel_on_error"} == {
+        name for name in SIGNATURES if not name.startswith("_")
+    }
     for name, signature in SIGNATURES.items():
         assert str(inspect.signature(TaskGroup if name == "__init__" else getattr(TaskGroup, name))) == signature
     assert inspect.getdoc(TaskGroup.concurrency_limit) and inspect.getdoc(TaskGroup.cancel_on_error)
@@ -80,7 +82,9 @@ def test_every_parameter_is_described(name: str) -> None:
     assert name in ("cancel", "statistics") or "Raises:" in text
 
 
-@pytest.mark.parametrize("name", ["__init__", "create_task", "create_background_task", "map", "wait_for_slot", "cancel", "statistics"])
+@pytest.mark.parametrize(
+    "name", ["__init__", "create_task", "create_background_task", "map", "wait_for_slot", "cancel", "statistics"]
+)
 def test_examples_run(name: str) -> None:
     """The example, as one would type it into ``python -m asyncio``, runs and shows what it says."""
     examples = doctest.DocTestParser().get_examples(

@@ -1,7 +1,7 @@
 """Every task takes its steps in the order in which it would in asyncio's group.
 
-Random programs, on ``quattro.TaskGroup`` and on the plain Python one of ``reference.py``: each step of each task, and of
-whoever else uses the loop, comes in the same order. Then the places where that could go wrong, one by one.
+Random programs, on ``quattro.TaskGroup`` and on the plain Python one of ``reference.py``: each step of each task, and
+of whoever else uses the loop, comes in the same order. Then the places where that could go wrong, one by one.
 """
 
 from __future__ import annotations
@@ -9,8 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-import gc
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
