@@ -32,7 +32,7 @@ import memory
 import pyperf
 import trio
 import uvloop
-from implementations import BARE, OURS, TRIO
+from implementations import BARE, HOOKED, OURS, TRIO
 from report import print_tables, title
 from workloads import GROWTH, MAPPED, MORE, ROWS, Case, Workload
 
@@ -91,7 +91,7 @@ def measure_all(
                 name
                 for name in workload.cases
                 if not (name == TRIO and loop != "asyncio")
-                and (not rows or name in (OURS, BARE) or name in workload.floors)
+                and (not rows or name in (OURS, BARE, HOOKED) or name in workload.floors)
             ]
             for name, values in measure(workload, loop, names, min(repeat, workload.turns or repeat)).items():
                 yield title(loop, workload.name, name), values, "second"

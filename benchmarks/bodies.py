@@ -6,6 +6,7 @@ Nothing but asyncio is needed here, so that instructions.py can count without th
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 
@@ -65,6 +66,14 @@ async def flat(group: Group, job: Job, size: int, groups: int = 1) -> None:
                 tg.create_task(job())
 
 
+async def flat_kept(group: Group, job: Job, size: int, groups: int = 1) -> None:
+    """The same, with the tasks in a list, as who wants their results has them."""
+    for _ in range(groups):
+        async with group() as tg:
+            tasks = [tg.create_task(job()) for _ in range(size)]
+        del tasks
+
+
 async def empty(group: Group, groups: int) -> None:
     """Groups without tasks, one after the other."""
     for _ in range(groups):
@@ -118,6 +127,14 @@ async def mapped(group: Group, job: Job, n: int, limit: int, ordered: bool = Tru
     async with group(concurrency_limit=limit) as tg:
         async for _ in tg.map(job, range(n), ordered=ordered):
             pass
+
+
+async def waiting_for_slots(group: Group, job: Job, n: int, limit: int) -> None:
+    """A producer that makes a task when a slot is free."""
+    async with group(concurrency_limit=limit) as tg:
+        for _ in range(n):
+            await tg.wait_for_slot()
+            tg.create_task(job())
 
 
 async def background(group: Group, n: int) -> None:
@@ -180,6 +197,18 @@ async def bare(job: Job, size: int, groups: int = 1) -> None:
         tasks = [loop.create_task(job()) for _ in range(size)]
         for task in tasks:
             await task
+
+
+async def hooked(job: Job, size: int, groups: int = 1) -> None:
+    """Tasks with a done callback in C each, awaited by nobody: the least that any exact group can do."""
+    loop = asyncio.get_running_loop()
+    for _ in range(groups):
+        ended: deque[asyncio.Task[Any]] = deque(maxlen=1)
+        for _ in range(size):
+            task = loop.create_task(job())
+            task.add_done_callback(ended.append)
+        while not (ended and ended[0] is task):
+            await asyncio.sleep(0)
 
 
 async def bare_eager(job: Job, size: int) -> None:

@@ -20,13 +20,14 @@ import aiometer
 import anyio
 import trio
 from aiostream import stream
-from bodies import Job, bare, flat, limited, mapped
+from bodies import Job, bare, flat, hooked, limited, mapped, waiting_for_slots
 
 import quattro
 
 Run = Callable[..., Awaitable[None]]
 
 OURS, STOCK, BARE, NAMESAKE = "quattro", "asyncio.TaskGroup", "loop.create_task", "namesake"
+HOOKED, ACQUIRED = "hooked task", "Semaphore, acquired before"
 AS_COMPLETED, AIOSTREAM = "as_completed + Semaphore", "aiostream"
 SEMAPHORE, GATHER, ANYIO, AIOMETER, TRIO = "TaskGroup + Semaphore", "asyncio.gather", "anyio", "aiometer", "trio"
 
@@ -67,8 +68,25 @@ UNLIMITED: dict[str, Run] = {
     GATHER: gather,
     ANYIO: partial(start_soon, anyio.create_task_group),
     TRIO: partial(start_soon, trio.open_nursery),
+    HOOKED: hooked,
     BARE: bare,
 }
+
+
+async def acquired(job: Job, n: int, limit: int) -> None:
+    """A Semaphore that is acquired before each task is made, and released in its done callback."""
+    slots = asyncio.Semaphore(limit)
+
+    def release(_: asyncio.Task[Any]) -> None:
+        slots.release()
+
+    async with asyncio.TaskGroup() as tg:
+        for _ in range(n):
+            await slots.acquire()
+            tg.create_task(job()).add_done_callback(release)
+
+
+PRODUCING: dict[str, Run] = {OURS: partial(waiting_for_slots, quattro.TaskGroup), ACQUIRED: acquired}
 
 
 async def semaphore(job: Job, n: int, limit: int) -> None:

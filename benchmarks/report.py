@@ -20,7 +20,7 @@ DOCS = HERE.parent / "docs"
 
 WORKLOADS = {workload.name: workload for workload in ROWS + MORE + MAPPED + GROWTH}
 WAITING = ("10,000 x three sleep(0)", "10,000 that wait for one another")
-LIMITS = {f"{OURS}": 1000, f"{OURS}, callables": 850}  # bytes a queued task, at most
+LIMITS = {f"{OURS}": 900, f"{OURS}, callables": 700}  # bytes a queued task, at most
 
 Values = tuple[float, ...]
 Table = dict[str, dict[str, dict[str, Values]]]
