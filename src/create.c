@@ -196,7 +196,7 @@ create_queued_lock_held(TaskGroup *self, const Call *call, PyObject *hook)
     Py_XDECREF(runner);
     if (task == NULL) {
         PyObject *exc = PyErr_GetRaisedException();
-        turn->quiet = 0;
+        turn->quiet = turn->quiet && TaskSet_tag(&self->tasks, turn->task) >= 0;
         if (turn->state == TURN_QUEUED) {
             turn->state = TURN_ENDED;
         }
@@ -262,7 +262,7 @@ create_started_lock_held(TaskGroup *self, const Call *call, PyObject *coro, Turn
         turn->task = task;
         turn->quiet = 1;
         task = adopt_lock_held(self, task, coro, *kind, NULL);
-        turn->quiet = task != NULL;
+        turn->quiet = TaskSet_tag(&self->tasks, turn->task) >= 0;
         return task;
     }
     PyObject *callback = Py_XNewRef(hook != NULL ? hook : self->done);

@@ -44,7 +44,10 @@ cancel_tasks_lock_held(TaskGroup *self)
             found++;
             long cancelling = kind == KIND_BACKGROUND ? task_cancelling(state, task) : 0;
             collect_error(self, &first, cancelling < 0 ? -1 : 0);
-            if (cancelling <= 0) {      // it is asked only once, so it is cancelled if it doesn't say
+            // asyncio's own cancel() does nothing then; another's is not called for a task that is done.
+            int done = Py_IS_TYPE(task, (PyTypeObject *)state->CTask) ? 0 : call_is_true(task, state->str_done);
+            collect_error(self, &first, done);
+            if (cancelling <= 0 && done <= 0) {     // it is asked only once, so it is cancelled if it doesn't say
                 collect_error(self, &first, cancel_task(state, task));
             }
             Py_DECREF(task);

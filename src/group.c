@@ -105,6 +105,7 @@ TaskGroup_init(PyObject *op, PyObject *args, PyObject *kwargs)
     if (!entered) {
         self->limit = limit;
         self->cancel_on_error = cancel_on_error != 0;
+        self->parent_cancel_requested = self->cancel_on_enter = 0;
     }
     END_SECTION();
     if (entered) {

@@ -709,6 +709,7 @@ LIMITS = [None, 1, 2]
 # Here asyncio's group never hears that a task has ended, or does not abort, either.
 DEAF = {
     ("subclass property._on_task_done", "nonsense"),
+    ("task.done", "nonsense"),
     *(("subclass property._abort", deed) for deed in ("raises", "raises a base error", "nonsense")),
 }
 

@@ -84,6 +84,40 @@ def test_a_task_that_is_cancelled_as_the_loop_refuses_to_schedule() -> None:
     assert victim.cancelled() and last[0].result() == 1
 
 
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="no eager tasks, so that a queued task does not park at once")
+@pytest.mark.parametrize("limit", [None, 1])
+def test_a_task_that_joins_an_aborted_group_as_the_loop_refuses_to_schedule(limit: int | None) -> None:
+    """The group waits for it, although create_task() has raised, and hears of its end."""
+
+    class Refusal(Exception):
+        pass
+
+    def refuse(*args: Any, **kwargs: Any) -> Any:
+        del loop.call_soon
+        raise Refusal
+
+    class Loop(asyncio.SelectorEventLoop):
+        group: Any = None
+
+        def is_running(self) -> bool:
+            if self.group is not None:
+                loop.group = self.group._abort()
+                loop.call_soon = refuse
+            return super().is_running()
+
+    async def main() -> None:
+        async with TaskGroup(concurrency_limit=limit) as tg:
+            tg.create_task(forever())
+            await settle(2)
+            loop.group = tg
+            with pytest.raises(Refusal):
+                tg.create_task(noop)
+            assert len(tg._tasks) == (2 if limit else 1)  # without a queue it could not be scheduled at all
+
+    loop: Any = Loop(Selector())
+    run(loop, main())
+
+
 def hostile_task(**methods: Any) -> Any:
     cls = type("HostileTask", (asyncio.Task,), methods)
     return lambda loop, coro, **kwargs: cls(coro, loop=loop, **kwargs)

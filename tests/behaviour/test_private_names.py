@@ -1,0 +1,163 @@
+"""What programs write to private names of asyncio's group works as it does there, or fails loudly: design 3.1."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+from helpers import fail, forever, noop, settle
+
+from quattro import TaskGroup
+
+CLASSES = pytest.mark.parametrize("cls", [asyncio.TaskGroup, TaskGroup])
+
+
+async def test_a_task_cannot_be_added_to_tasks() -> None:
+    """``tg._tasks.add(task)`` (CPython 111838) is an error, because the group would not wait for it: _tasks is frozen."""
+    async with TaskGroup() as tg:
+        task = asyncio.ensure_future(noop())
+        with pytest.raises(AttributeError):
+            tg._tasks.add(task)
+        with pytest.raises(AttributeError):
+            tg._tasks = {task}
+        member = tg.create_task(noop())
+        background = tg.create_background_task(forever())
+        assert tg._tasks == {member, background} and type(tg._tasks) is frozenset
+    assert tg._tasks == frozenset() and task.result() == 1
+
+
+@CLASSES
+async def test_a_subclass_that_says_that_its_parent_is_cancelled(cls: Any) -> None:
+    """``_parent_cancel_requested = True`` in __init__(): no error aborts the group, all are raised at its exit."""
+
+    class Forgiving(cls):  # type: ignore[misc]
+        def __init__(self) -> None:
+            super().__init__()
+            self._parent_cancel_requested = True
+
+    done: list[int] = []
+
+    async def job(number: int) -> None:
+        await settle(3)
+        done.append(number)
+
+    with pytest.raises(ExceptionGroup) as caught:
+        async with Forgiving() as tg:
+            tg.create_task(fail(ValueError(1)))
+            tg.create_task(job(2))
+            tg.create_task(fail(ValueError(3), 2))
+            await settle(5)
+            done.append(4)
+    assert [str(error) for error in caught.value.exceptions] == ["1", "3"] and done == [2, 4]
+    task = asyncio.current_task()
+    assert task is not None and task.cancelling() == 0
+
+
+@CLASSES
+async def test_init_takes_back_what_a_subclass_has_written_before(cls: Any) -> None:
+    """What is written before ``super().__init__()`` is gone after it."""
+
+    class Early(cls):  # type: ignore[misc]
+        def __init__(self) -> None:
+            self._parent_cancel_requested = True
+            super().__init__()
+
+    group = Early()
+    assert not group._parent_cancel_requested
+    if hasattr(group, "cancel"):
+        group.cancel()
+        cls.__init__(group)
+        assert not group._cancel_on_enter
+    with pytest.raises(ExceptionGroup):
+        async with group as tg:
+            task = tg.create_task(forever())
+            tg.create_task(fail(ValueError()))
+    assert task.cancelled()
+
+
+@CLASSES
+async def test_on_task_done_is_looked_up_for_each_task(cls: Any) -> None:
+    """``tg._on_task_done = spy`` is seen by the tasks that are created afterwards, and by no other."""
+    seen: list[Any] = []
+
+    async with cls() as tg:
+        first = tg.create_task(noop())
+        original = tg._on_task_done
+
+        def spy(task: Any) -> None:
+            seen.append(task)
+            original(task)
+
+        tg._on_task_done = spy
+        second = tg.create_task(noop())
+        del tg._on_task_done
+        third = tg.create_task(noop())
+        tg._on_task_done = spy
+        fourth = tg.create_task(noop())
+    assert seen == [second, fourth] and first.done() and third.done()
+
+
+@pytest.mark.parametrize("limit", [1, 2])
+async def test_on_task_done_is_looked_up_for_queued_tasks_too(limit: int) -> None:
+    """A task that has to queue tells whoever was there when it was created; the slots go on."""
+    seen: list[Any] = []
+    async with TaskGroup(concurrency_limit=limit) as tg:
+        tasks = [tg.create_task(noop()) for _ in range(3)]
+        original = tg._on_task_done
+
+        def spy(task: Any) -> None:
+            seen.append(task)
+            original(task)
+
+        tg._on_task_done = spy  # type: ignore[method-assign]
+        watched = [tg.create_task(noop()) for _ in range(3)]
+        del tg._on_task_done
+        tasks += [tg.create_task(noop()) for _ in range(3)]
+    assert seen == watched and all(task.result() == 1 for task in tasks)
+
+
+@CLASSES
+async def test_a_task_that_is_done_is_not_cancelled(cls: Any) -> None:
+    """An abort cancels the tasks that are not done: a subclass of Task that overrides cancel() is not called for others."""
+    cancelled: list[str] = []
+
+    class Task(asyncio.Task):  # type: ignore[type-arg]
+        def cancel(self, msg: Any = None) -> bool:
+            cancelled.append(self.get_name())
+            return super().cancel(msg)
+
+    loop = asyncio.get_running_loop()
+    previous = loop.get_task_factory()
+    loop.set_task_factory(lambda loop, coro, **kwargs: Task(coro, loop=loop, **kwargs))
+    try:
+        with pytest.raises(ExceptionGroup):
+            async with cls() as tg:
+                for name in ("waits", "fails", "ends"):
+                    coro = {"waits": forever, "ends": noop}.get(name, lambda: fail(ValueError()))()
+                    tg.create_task(coro, name=name)
+    finally:
+        loop.set_task_factory(previous)
+    assert cancelled == ["waits"]
+
+
+def test_reload_after_asyncio_has_been_given_the_group() -> None:
+    """importlib.reload(quattro) after ``asyncio.TaskGroup = quattro.TaskGroup``, as notebooks do, makes the class anew."""
+    program = """
+import asyncio, importlib, quattro
+asyncio.TaskGroup = asyncio.taskgroups.TaskGroup = quattro.TaskGroup
+for _ in range(2):
+    importlib.reload(quattro)
+    asyncio.TaskGroup = quattro.TaskGroup
+
+async def main():
+    async with asyncio.TaskGroup() as tg:
+        task = tg.create_task(asyncio.sleep(0, 42))
+    print(task.result(), [cls.__module__ for cls in type(tg).__mro__])
+
+asyncio.run(main())
+"""
+    done = subprocess.run([sys.executable, "-W", "error", "-c", program], capture_output=True, text=True)
+    assert done.stderr == "" and done.stdout.startswith("42 ['quattro', 'quattro._quattro', 'asyncio.taskgroups'")
