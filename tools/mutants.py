@@ -187,8 +187,8 @@ MUTANTS = [
     Mutant("lose a slot at an end", "    return release_lock_held(self->group);", "    return 0;", "limit"),
     Mutant(
         "lose the slot of a cancelled grant",
-        "int rc = turn_release_lock_held(self);\n    // W",
-        "int rc = 0;\n    // W",
+        "collect_error(self, &first, turn_release_lock_held(self));",
+        "",
         "limit",
     ),
     Mutant(
@@ -271,8 +271,8 @@ MUTANTS = [
     ),
     Mutant(
         "the queue is not drained on an abort",
-        "PyObject *exc = PyErr_GetRaisedException();\n    drain_queue_lock_held(self);",
-        "PyObject *exc = PyErr_GetRaisedException();",
+        "collect_error(self, &first, drain_queue_lock_held(self));",
+        "",
         "misuse limit",
     ),
     Mutant("a hole in the index", "            hole = i;\n", "", "group:any_order"),
@@ -332,8 +332,8 @@ MUTANTS = [
     ),
     Mutant(
         "a waiter is left when the group aborts",
-        "if (wake_waiters_lock_held(self) < 0) {\n        report_unraisable((PyObject *)self);",
-        "if (0) {\n        report_unraisable((PyObject *)self);",
+        "drain_queue_lock_held(self));\n    collect_error(self, &first, wake_waiters_lock_held(self));",
+        "drain_queue_lock_held(self));",
         "wait_for_slot",
     ),
     # What others see, and their hooks.

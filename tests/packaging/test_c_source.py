@@ -148,3 +148,25 @@ def test_files_know_those_before_them_alone(sources: dict[str, str]) -> None:
 def test_a_circle_is_found(file: str, text: str, says: str) -> None:
     """A file that includes one after it, or none that the order knows, is named."""
     assert includes.out_of_order({file: text}) == [says]
+
+
+def too_long(text: str) -> Iterator[str]:
+    """A file of more than 700 lines, a function of more than 80."""
+    if (lines := text.count("\n")) > 700:
+        yield f"{lines} lines"
+    for name, body in functions(text):
+        if (lines := body.count("\n")) > 80:
+            yield f"{name}: {lines} lines"
+
+
+@pytest.mark.parametrize("file", includes.read())
+def test_size(file: str) -> None:
+    """A file is a room and no hall, a function a page at most."""
+    assert list(too_long(includes.read()[file])) == []
+
+
+def test_what_is_too_long_is_found() -> None:
+    """The test of the size would fail."""
+    assert list(too_long("\n" * 701)) == ["701 lines"]
+    assert list(too_long("f(void)\n{\n" + "    f();\n" * 81 + "}\n")) == ["f: 81 lines"]
+    assert list(too_long("f(void)\n{\n" + "    f();\n" * 80 + "}\n" + "\n" * 617)) == []
