@@ -187,7 +187,7 @@ class TaskGroup(asyncio.TaskGroup):
         Args:
             f (Callable): A coroutine function, or another callable with one argument that returns a coroutine.
             items (Iterable | AsyncIterable): The source. A synchronous one is drawn while the caller asks for a result,
-                in the caller's task, and its errors come out there, at the `async for`. An asynchronous one (or one
+                in the caller's task, and its errors come out there, at the async for. An asynchronous one (or one
                 that is both) is read by a background task, whose error aborts the group; if it is an asynchronous
                 generator, that task closes it in the end.
             ordered (bool): Whether the results come in the order of the items; if not, they come as they are ready.
@@ -198,12 +198,12 @@ class TaskGroup(asyncio.TaskGroup):
         Returns:
             AsyncIterator: Yields the results. Items whose task fails or is cancelled are left out; an error goes the
             group's way, and aborts it or comes out at its exit. It is no generator, and need not be closed (PEP 789):
-            after a `break` nothing more is taken, and the group's exit waits for what runs.
+            after a break nothing more is taken, and the group's exit waits for what runs.
 
         Raises:
             TypeError: At the call: f is not callable, items is no source, or buffersize is missing or no integer.
             ValueError: At the call: buffersize is less than 1.
-            RuntimeError: At the `async for`: the group has not been entered, is shutting down or is finished, another
+            RuntimeError: At the async for: the group has not been entered, is shutting down or is finished, another
                 task waits for the next result, or the task that reads the source was cancelled.
 
         A foreground task that asks for results holds a slot itself: at a limit of 1 it waits for ever.

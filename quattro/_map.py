@@ -118,7 +118,7 @@ class _Buffer:
         """Read an asynchronous source, as far as there is room; this is a background task."""
         source = aiter(items)
         try:
-            while True:
+            while not self.group._aborting:
                 while self.taken >= self.size:
                     self.room = asyncio.get_running_loop().create_future()
                     await self.room

@@ -588,6 +588,21 @@ async def test_source_that_raises_stop_async_iteration(TaskGroup: Any) -> None:
             await anext(tg.map(double, Source(())))
 
 
+async def test_source_that_goes_on_after_its_end(TaskGroup: Any) -> None:
+    """Once it has raised StopIteration it is not asked again."""
+
+    class Source(Sync):
+        def __next__(self) -> Any:
+            self.taken += 1
+            if self.taken == 3:
+                raise StopIteration
+            return self.taken
+
+    async with TaskGroup(concurrency_limit=5) as tg:
+        results = tg.map(double, Source(()))
+        assert [await collect(results) for _ in range(2)] == [[2, 4], []]
+
+
 async def test_source_that_cannot_be_opened(TaskGroup: Any) -> None:
     """The error of __iter__ comes out at the `async for` as well, each time."""
 
@@ -989,6 +1004,28 @@ async def test_consumer_that_is_cancelled(TaskGroup: Any, source: Any, ordered: 
         assert sorted(await collect(results)) == list(range(6))
 
 
+async def test_cancelled_consumer_keeps_its_context(TaskGroup: Any) -> None:
+    """Whoever cancels it."""
+    variable = contextvars.ContextVar("variable", default=0)
+    seen: list[int] = []
+
+    async def consume() -> None:
+        variable.set(7)
+        try:
+            await anext(results)
+        finally:
+            seen.append(variable.get())
+
+    async with TaskGroup(concurrency_limit=1) as tg:
+        results = tg.map(lambda _: forever(), [1])
+        consumer = asyncio.ensure_future(consume())
+        await settle()
+        consumer.cancel()
+        await asyncio.wait([consumer])
+        tg.cancel()
+    assert seen == [7]
+
+
 @pytest.mark.parametrize("python", [False, True])
 async def test_cancelled_as_the_result_comes(TaskGroup: Any, python: bool) -> None:
     """A consumer that is cancelled in the pass in which its result is ready sees that, and the result is not lost."""
@@ -1029,21 +1066,22 @@ async def test_cancelled_before_it_waits(TaskGroup: Any) -> None:
 
 @SOURCES
 @ORDERED
+@pytest.mark.parametrize("python", [False, True])
 @pytest.mark.loops("asyncio", "debug", "uvloop")
-async def test_consumer_in_python(TaskGroup: Any, source: Any, ordered: bool) -> None:
-    """A consumer may be a task of another kind, and keeps its context."""
+async def test_context_of_the_consumer(TaskGroup: Any, source: Any, ordered: bool, python: bool) -> None:
+    """Each of its steps runs in its own context; it may be a task of another kind."""
     variable = contextvars.ContextVar("variable", default=0)
 
     async def consume() -> list[int]:
-        variable.set(7)
-        got = []
+        got: list[int] = []
         async for result in tg.map(slow_double, source(range(20)), ordered=ordered):
-            assert variable.get() == 7
+            assert variable.get() == len(got)
             got.append(result)
+            variable.set(len(got))
         return sorted(got)
 
+    make: Any = asyncio.tasks._PyTask if python else asyncio.Task  # type: ignore[attr-defined]
     async with TaskGroup(concurrency_limit=3) as tg:
-        make: Any = asyncio.tasks._PyTask  # type: ignore[attr-defined]
         assert await make(consume(), loop=asyncio.get_running_loop()) == [2 * number for number in range(20)]
 
 
@@ -1235,8 +1273,8 @@ async def test_cancel_in_the_loop(TaskGroup: Any, source: Any, ordered: bool, bu
 
 @SOURCES
 @ORDERED
-async def test_first_result_cancels_the_group(TaskGroup: Any, source: Any, ordered: bool) -> None:
-    """A task that cancels the group, eagerly too, leaves the consumer with its CancelledError, and nothing else."""
+async def test_first_result_cancels_the_group(TaskGroup: Any, source: Any, ordered: bool, loop_kind: str) -> None:
+    """A task that cancels the group leaves the consumer with its CancelledError; if it is eager, it is the last."""
     items = source(range(10))
 
     async def f(number: int) -> None:
@@ -1245,7 +1283,7 @@ async def test_first_result_cancels_the_group(TaskGroup: Any, source: Any, order
     async with TaskGroup(concurrency_limit=3) as tg:
         await collect(tg.map(f, items, ordered=ordered))
         await to_be_cancelled()
-    assert items.taken <= 3
+    assert items.taken == (1 if loop_kind == "eager" else 3)
 
 
 @SOURCES
