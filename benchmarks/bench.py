@@ -32,9 +32,9 @@ import memory
 import pyperf
 import trio
 import uvloop
-from implementations import BARE, OURS, TRIO
+from implementations import BARE, HOOKED, OURS, TRIO
 from report import print_tables, title
-from workloads import GROWTH, MORE, ROWS, Case, Workload
+from workloads import GROWTH, MAPPED, MORE, ROWS, Case, Workload
 
 LOOPS: dict[str, Callable[[], Any] | None] = {"asyncio": None, "uvloop": uvloop.new_event_loop}
 
@@ -82,7 +82,7 @@ def measure_all(
 ) -> Iterator[tuple[str, list[float], str]]:
     """The name of each benchmark, its values and their unit."""
     for loop in loops:
-        workloads = ROWS if rows else ROWS + MORE
+        workloads = [workload for workload in ROWS + MORE + MAPPED if workload.floors or not rows]
         workloads = workloads + GROWTH if growth and loop == "asyncio" else workloads
         for workload in workloads:
             if only not in workload.name:
@@ -91,7 +91,7 @@ def measure_all(
                 name
                 for name in workload.cases
                 if not (name == TRIO and loop != "asyncio")
-                and (not rows or name in (OURS, BARE) or name in workload.floors)
+                and (not rows or name in (OURS, BARE, HOOKED) or name in workload.floors)
             ]
             for name, values in measure(workload, loop, names, min(repeat, workload.turns or repeat)).items():
                 yield title(loop, workload.name, name), values, "second"

@@ -6,10 +6,11 @@ Nothing but asyncio is needed here, so that instructions.py can count without th
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-Job = Callable[[], Any]  # a coroutine function without arguments
+Job = Callable[..., Any]  # a coroutine function without arguments (of a map: with one)
 Group = Callable[..., Any]
 
 
@@ -33,6 +34,17 @@ async def sleep0_thrice() -> None:
     await asyncio.sleep(0)
 
 
+async def same(item: Any) -> Any:
+    """It gives an item back at once."""
+    return item
+
+
+async def same_later(item: Any) -> Any:
+    """It lets the others run once before."""
+    await asyncio.sleep(0)
+    return item
+
+
 async def for_ever() -> None:
     """It waits until it is cancelled."""
     await asyncio.get_running_loop().create_future()
@@ -52,6 +64,14 @@ async def flat(group: Group, job: Job, size: int, groups: int = 1) -> None:
         async with group() as tg:
             for _ in range(size):
                 tg.create_task(job())
+
+
+async def flat_kept(group: Group, job: Job, size: int, groups: int = 1) -> None:
+    """The same, with the tasks in a list, as who wants their results has them."""
+    for _ in range(groups):
+        async with group() as tg:
+            tasks = [tg.create_task(job()) for _ in range(size)]
+        del tasks
 
 
 async def empty(group: Group, groups: int) -> None:
@@ -100,6 +120,21 @@ async def limited_callables(group: Group, job: Job, n: int, limit: int) -> None:
     async with group(concurrency_limit=limit) as tg:
         for _ in range(n):
             tg.create_task(job)
+
+
+async def mapped(group: Group, job: Job, n: int, limit: int, ordered: bool = True) -> None:
+    """The results of n items, as they come out of the group's map."""
+    async with group(concurrency_limit=limit) as tg:
+        async for _ in tg.map(job, range(n), ordered=ordered):
+            pass
+
+
+async def waiting_for_slots(group: Group, job: Job, n: int, limit: int) -> None:
+    """A producer that makes a task when a slot is free."""
+    async with group(concurrency_limit=limit) as tg:
+        for _ in range(n):
+            await tg.wait_for_slot()
+            tg.create_task(job())
 
 
 async def background(group: Group, n: int) -> None:
@@ -162,6 +197,18 @@ async def bare(job: Job, size: int, groups: int = 1) -> None:
         tasks = [loop.create_task(job()) for _ in range(size)]
         for task in tasks:
             await task
+
+
+async def hooked(job: Job, size: int, groups: int = 1) -> None:
+    """Tasks with a done callback in C each, awaited by nobody: the least that any exact group can do."""
+    loop = asyncio.get_running_loop()
+    for _ in range(groups):
+        ended: deque[asyncio.Task[Any]] = deque(maxlen=1)
+        for _ in range(size):
+            task = loop.create_task(job())
+            task.add_done_callback(ended.append)
+        while not (ended and ended[0] is task):
+            await asyncio.sleep(0)
 
 
 async def bare_eager(job: Job, size: int) -> None:

@@ -1,7 +1,8 @@
 """What is measured: each way of running `n` jobs, written as its users write it.
 
 A job is a coroutine function without arguments. `UNLIMITED` holds functions (job, size, groups), which run `groups`
-groups of `size` jobs one after the other; `LIMITED` functions (job, n, limit). The keys are the names in the tables.
+groups of `size` jobs one after the other; `LIMITED` functions (job, n, limit); `MAPS` the same, where the job takes an
+item, and its results are iterated over. The keys are the names in the tables.
 """
 
 from __future__ import annotations
@@ -18,13 +19,16 @@ from typing import Any
 import aiometer
 import anyio
 import trio
-from bodies import Job, bare, flat, limited
+from aiostream import stream
+from bodies import Job, bare, flat, hooked, limited, mapped, waiting_for_slots
 
 import quattro
 
 Run = Callable[..., Awaitable[None]]
 
 OURS, STOCK, BARE, NAMESAKE = "quattro", "asyncio.TaskGroup", "loop.create_task", "namesake"
+HOOKED, ACQUIRED = "hooked task", "Semaphore, acquired before"
+AS_COMPLETED, AIOSTREAM = "as_completed + Semaphore", "aiostream"
 SEMAPHORE, GATHER, ANYIO, AIOMETER, TRIO = "TaskGroup + Semaphore", "asyncio.gather", "anyio", "aiometer", "trio"
 
 
@@ -64,8 +68,25 @@ UNLIMITED: dict[str, Run] = {
     GATHER: gather,
     ANYIO: partial(start_soon, anyio.create_task_group),
     TRIO: partial(start_soon, trio.open_nursery),
+    HOOKED: hooked,
     BARE: bare,
 }
+
+
+async def acquired(job: Job, n: int, limit: int) -> None:
+    """A Semaphore that is acquired before each task is made, and released in its done callback."""
+    slots = asyncio.Semaphore(limit)
+
+    def release(_: asyncio.Task[Any]) -> None:
+        slots.release()
+
+    async with asyncio.TaskGroup() as tg:
+        for _ in range(n):
+            await slots.acquire()
+            tg.create_task(job()).add_done_callback(release)
+
+
+PRODUCING: dict[str, Run] = {OURS: partial(waiting_for_slots, quattro.TaskGroup), ACQUIRED: acquired}
 
 
 async def semaphore(job: Job, n: int, limit: int) -> None:
@@ -107,4 +128,47 @@ LIMITED: dict[str, Run] = {
     AIOMETER: run_all,
     TRIO: partial(capacity, trio.open_nursery, trio.CapacityLimiter),
     BARE: lambda job, n, limit: bare(job, n),
+}
+
+
+async def as_completed(job: Job, n: int, limit: int) -> None:
+    """asyncio.as_completed(), with a Semaphore in a wrapper; all tasks are there from the start."""
+    slots = asyncio.Semaphore(limit)
+
+    async def wrapper(item: int) -> Any:
+        async with slots:
+            return await job(item)
+
+    for result in asyncio.as_completed([wrapper(item) for item in range(n)]):
+        await result
+
+
+async def amap(job: Job, n: int, limit: int) -> None:
+    """aiometer."""
+    async with aiometer.amap(job, list(range(n)), max_at_once=limit) as results:
+        async for _ in results:
+            pass
+
+
+async def stream_map(job: Job, n: int, limit: int) -> None:
+    """aiostream, with the results in the order of the items."""
+    async with stream.map(stream.iterate(range(n)), job, task_limit=limit).stream() as results:
+        async for _ in results:
+            pass
+
+
+async def anyio_amap(job: Job, n: int, limit: int) -> None:
+    """anyio's has no limit, and gives a list."""
+    for _ in await anyio.amap(job, range(n)):
+        pass
+
+
+MAPS: dict[str, Run] = {
+    OURS: partial(mapped, quattro.TaskGroup),
+    f"{OURS}, as they come": partial(mapped, quattro.TaskGroup, ordered=False),
+    AS_COMPLETED: as_completed,
+    AIOMETER: amap,
+    AIOSTREAM: stream_map,
+    f"{ANYIO}, no limit": anyio_amap,
+    f"{BARE}, no limit": lambda job, n, limit: bare(partial(job, 1), n),
 }

@@ -11,7 +11,7 @@ from typing import Any
 
 import trio
 from bodies import Job, bare, limited_callables, noop
-from implementations import BARE, LIMITED, OURS, TRIO, UNLIMITED, namesake
+from implementations import BARE, LIMITED, MAPS, OURS, TRIO, UNLIMITED, namesake
 
 import quattro
 
@@ -73,6 +73,15 @@ async def background_tasks(group: Callable[[], Any], job: Job) -> None:
         await job()
 
 
+def with_item(job: Job) -> Job:
+    """The job as a coroutine function of an item."""
+
+    async def with_item(_: int) -> None:
+        await job()
+
+    return with_item
+
+
 def traced() -> int:
     """Bytes in use."""
     gc.collect()
@@ -87,6 +96,9 @@ KINDS: dict[str, dict[str, Start]] = {
     | {
         f"{OURS}, callables": lambda job: limited_callables(quattro.TaskGroup, job, N, 10),
         "loop.create_task, no limit": lambda job: bare(job, N),
+    },
+    "item of a map, limit 10": {
+        name: partial(lambda run, job: run(with_item(job), N, 10), run) for name, run in MAPS.items()
     },
     "background task": {
         OURS: partial(background_tasks, quattro.TaskGroup),

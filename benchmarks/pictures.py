@@ -5,14 +5,15 @@ Text and axes are of a grey that reads on white and on black, and the background
 
 from __future__ import annotations
 
+import statistics
 from pathlib import Path
 
 import matplotlib as mpl
 import pyperf
-from implementations import BARE, GATHER, NAMESAKE, OURS, SEMAPHORE, STOCK
+from implementations import BARE, NAMESAKE, OURS, SEMAPHORE, STOCK
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
-from report import RESULTS, Table, by_loop
+from report import RESULTS, Table, by_loop, shown
 
 FOLDER = Path(__file__).parent.parent / "docs" / "_static"
 GREY = "#7a828a"
@@ -52,18 +53,34 @@ def bars(axes: Axes, title: str, sizes: dict[str, float], unit: str) -> None:
 
 
 def overhead(table: Table) -> None:
-    """What a task costs more than without a group or limit, by implementation."""
-    figure, panels = plt.subplots(2, 2, figsize=(9, 4.6), layout="constrained")
-    works = [
-        ("In one group", "10,000 x noop", [OURS, STOCK, NAMESAKE, GATHER]),
-        ("Ten at a time", "limit 10, noop", [OURS, SEMAPHORE, NAMESAKE]),
-    ]
-    for row, (title, workload, names) in zip(panels, works, strict=True):
-        for axes, loop in zip(row, ("asyncio", "uvloop"), strict=True):
-            measured = table[loop][workload]
-            bare = min(measured[BARE])
-            sizes = {name: (min(measured[name]) - bare) * 1e9 for name in names}
-            bars(axes, f"{title}, {loop}", sizes, f"ns over the bare task's {bare * 1e9:,.0f}")
+    """What a task costs, by implementation, with the part of the task itself set off: all bars on one scale."""
+    works = {
+        "waits three times": ("10,000 x three sleep(0)", [OURS, STOCK]),
+        "waits for another": ("10,000 that wait for one another", [OURS, STOCK]),
+        "ends at once": ("10,000 x noop", [OURS, STOCK]),
+        "waits once, ten at a time": ("limit 10, sleep(0)", [OURS, SEMAPHORE, NAMESAKE]),
+    }
+    figure, axes = plt.subplots(figsize=(4.8, 4.6), layout="constrained")
+    y, ticks, labels = 0.0, [], []
+    for title, (workload, names) in works.items():
+        axes.text(0, y, title, color=GREY, va="bottom", fontweight="bold")
+        measured = {name: statistics.median(values) * 1e9 for name, values in table["asyncio"][workload].items()}
+        for name in names:
+            y += 1
+            colour = OURS_COLOUR if name == OURS else OTHER_COLOUR
+            axes.barh(y - 0.25, measured[name], color=colour, height=0.75)
+            axes.barh(y - 0.25, min(measured[BARE], measured[name]), color=BARE_COLOUR, height=0.75)
+            axes.text(measured[name], y - 0.25, f" {measured[name]:,.0f}", color=GREY, va="center")
+            ticks.append(y - 0.25)
+            labels.append(shown(name))
+        y += 1.2
+    axes.set_yticks(ticks, labels)
+    axes.set_ylim(y - 0.6, -0.7)
+    axes.set_xlabel("ns a task; yellow: the task alone")
+    axes.xaxis.set_major_formatter("{x:,.0f}")
+    axes.margins(x=0.14)
+    axes.spines["left"].set_visible(False)
+    axes.tick_params(left=False)
     save(figure, "overhead")
 
 
@@ -71,8 +88,8 @@ def memory(table: Table) -> None:
     """Bytes a queued task."""
     measured = table["memory"]["queued task"]
     names = [OURS, f"{OURS}, callables", SEMAPHORE, NAMESAKE]
-    figure, axes = plt.subplots(figsize=(7, 2.3), layout="constrained")
-    sizes = {name: measured[name][0] for name in names}
+    figure, axes = plt.subplots(figsize=(4.8, 2.3), layout="constrained")
+    sizes = {shown(name): measured[name][0] for name in names}
     sizes["a plain task, not queued"] = measured["loop.create_task, no limit"][0]
     bars(axes, "Memory of a queued task", sizes, "bytes, its coroutine included")
     save(figure, "memory")
@@ -86,18 +103,20 @@ def growth(table: Table) -> None:
         "cancelled in the queue": "Cancelled in the queue",
         "abort with a queue": "Aborted with a queue",
     }
-    figure, grid = plt.subplots(2, 2, figsize=(9, 5.6), layout="constrained", sharex=True)
+    figure, grid = plt.subplots(4, 1, figsize=(4.8, 9), layout="constrained", sharex=True)
     for axes, (kind, title) in zip(grid.flat, panels.items(), strict=True):
         lines: dict[str, list[tuple[int, float]]] = {}
         for workload, measured in table["asyncio"].items():
             name, _, n = workload.partition(", n = ")
             if n and name == kind:
                 for implementation, values in measured.items():
-                    lines.setdefault(implementation, []).append((int(n.replace(",", "")), min(values) * 1e6))
+                    lines.setdefault(implementation, []).append(
+                        (int(n.replace(",", "")), statistics.median(values) * 1e6)
+                    )
         for implementation, points in lines.items():
             style = "--" if implementation == NAMESAKE else "-"
             colour = COLOURS.get(implementation, OTHER_COLOUR)
-            axes.plot(*zip(*points, strict=True), style, marker="o", color=colour, label=implementation)
+            axes.plot(*zip(*points, strict=True), style, marker="o", color=colour, label=shown(implementation))
         axes.set(xscale="log", title=title)
         axes.xaxis.set_major_formatter("{x:,.0f}")
         if kind in ("noop", "limit 100"):
@@ -109,8 +128,7 @@ def growth(table: Table) -> None:
         axes.set_ylabel("µs a task")
         axes.minorticks_off()
         axes.legend(fontsize=9)
-    for axes in grid[1]:
-        axes.set_xlabel("tasks")
+    grid[-1].set_xlabel("tasks")
     save(figure, "growth")
 
 

@@ -29,13 +29,32 @@ from bodies import (
     flat,
     flat_callables,
     flat_eager,
+    flat_kept,
     limited_callables,
     nested,
     noop,
+    same,
+    same_later,
     sleep0,
     sleep0_thrice,
 )
-from implementations import ANYIO, BARE, LIMITED, NAMESAKE, OURS, SEMAPHORE, STOCK, TRIO, UNLIMITED, Run, namesake
+from implementations import (
+    ACQUIRED,
+    ANYIO,
+    AS_COMPLETED,
+    BARE,
+    LIMITED,
+    MAPS,
+    NAMESAKE,
+    OURS,
+    PRODUCING,
+    SEMAPHORE,
+    STOCK,
+    TRIO,
+    UNLIMITED,
+    Run,
+    namesake,
+)
 
 import quattro
 
@@ -147,19 +166,81 @@ GROUPS = {OURS: quattro.TaskGroup, STOCK: asyncio.TaskGroup, NAMESAKE: namesake.
 EMPTY = GROUPS | {ANYIO: anyio.create_task_group, TRIO: trio.open_nursery, BARE: Nothing}
 LIMITING = {OURS: quattro.TaskGroup, SEMAPHORE: SemaphoreGroup, NAMESAKE: namesake.TaskGroup}
 
-# The rows that have floors.
+KEPT = {
+    OURS: partial(flat_kept, quattro.TaskGroup),
+    STOCK: partial(flat_kept, asyncio.TaskGroup),
+    BARE: bare,
+}
+Targets = dict[str, tuple[float, float]]
+
+
+def at_most(asyncio: float, uvloop: float) -> Targets:
+    """What our time may be of that of the bare tasks."""
+    return {BARE: (1 / asyncio, 1 / uvloop)}
+
+
+def both(
+    name: str, job: Job, size: int, groups: int, targets: Targets, trio_job: Job | None = None, unit: str = "task"
+) -> list[Workload]:
+    """Tasks that nobody keeps, and tasks that somebody keeps in a list."""
+    units = groups if unit == "group" else size * groups
+    return [
+        Workload(name, everyone(job, size, groups, trio_job), units, unit, targets),
+        Workload(
+            f"{name}, kept", {who: partial(run, job, size, groups) for who, run in KEPT.items()}, units, unit, targets
+        ),
+    ]
+
+
+# The rows that have targets: what waits comes first, for that is what people's tasks do.
 ROWS = [
-    Workload("10,000 x noop", everyone(noop, N), floors={STOCK: (1.35, 1.6)}),
-    Workload("100 x noop", everyone(noop, 100, N // 100), floors={STOCK: (1.55, 2.0)}),
-    Workload("group of 3", everyone(noop, 3, N // 5), N // 5, "group", {STOCK: (1.5, 1.7)}),
+    *both("group of 3, sleep(0)", sleep0, 3, N // 5, {STOCK: (1.25, 1.30)} | at_most(1.25, 1.32), trio_sleep0, "group"),
+    *both("100 x sleep(0)", sleep0, 100, N // 100, {STOCK: (1.20, 1.35)} | at_most(1.32, 1.25), trio_sleep0),
+    *both(
+        "10,000 x three sleep(0)", sleep0_thrice, N, 1, {STOCK: (1.17, 1.17)} | at_most(1.17, 1.15), trio_sleep0_thrice
+    ),
+    *both("group of 1", noop, 1, N // 4, {STOCK: (1.45, 1.40)} | at_most(1.27, 1.55), unit="group"),
+    *both("group of 3", noop, 3, N // 5, {STOCK: (1.42, 1.42)} | at_most(1.35, 1.50), unit="group"),
+    *both("group of 10", noop, 10, N // 10, {STOCK: (1.35, 1.50)} | at_most(1.45, 1.42), unit="group"),
+    *both("100 x noop", noop, 100, N // 100, {STOCK: (1.33, 1.60)} | at_most(1.55, 1.40)),
+    *both("10,000 x noop", noop, N, 1, {STOCK: (1.22, 1.35)} | at_most(1.42, 1.28)),
+    Workload(
+        "eager_start=True",
+        {name: partial(flat_eager, group, noop, N) for name, group in GROUPS.items() if name != NAMESAKE}
+        | {BARE: partial(bare_eager, noop, N)},
+        floors={STOCK: (1.40, 1.40)},
+    ),
     Workload(
         "empty group",
         {name: partial(empty, group, N) for name, group in EMPTY.items()},
         unit="group",
-        floors={STOCK: (2.0, 2.0)},
+        floors={STOCK: (1.5, 1.5)},
     ),
-    Workload("limit 10, noop", everyone_limited(noop, N, 10), floors={NAMESAKE: (2.2, 1.9), SEMAPHORE: (1.9, 1.7)}),
-    Workload("limit 10, sleep(0)", everyone_limited(sleep0, N, 10, trio_sleep0), floors={NAMESAKE: (2.6, 2.3)}),
+    Workload(
+        "limit 10, noop",
+        everyone_limited(noop, N, 10),
+        floors={SEMAPHORE: (1.80, 1.52), NAMESAKE: (2.1, 1.8)} | at_most(1.22, 1.72),
+    ),
+    Workload(
+        "limit 10, sleep(0)",
+        everyone_limited(sleep0, N, 10, trio_sleep0),
+        floors={SEMAPHORE: (2.30, 2.15), NAMESAKE: (2.5, 2.25)} | at_most(1.05, 1.30),
+    ),
+    Workload(
+        "callables",
+        {
+            OURS: partial(flat_callables, quattro.TaskGroup, noop, N),
+            "quattro, coroutines": partial(flat, quattro.TaskGroup, noop, N),
+            BARE: partial(bare, noop, N),
+        },
+        floors=at_most(1.4, 1.5),
+    ),
+    Workload(
+        "callables, limit 10",
+        {OURS: partial(limited_callables, quattro.TaskGroup, noop, N, 10)}
+        | {name: case for name, case in everyone_limited(noop, N, 10).items() if name != OURS},
+        floors=at_most(1.1, 1.3),
+    ),
     Workload(
         "background, cancelled at exit",
         {
@@ -168,20 +249,26 @@ ROWS = [
             BY_HAND: partial(cancelled_by_hand, asyncio.TaskGroup, N),
             BARE: partial(bare_cancelled, N),
         },
-        floors={NAMESAKE: (2.2, 2.2), BY_HAND: (1.0, 1.0)},
+        floors={NAMESAKE: (2.0, 2.0), BY_HAND: (1.05, 1.05)} | at_most(1.20, 1.20),
     ),
     Workload(
         "abort, 10,000 waiting",
         {name: partial(abort, group, N) for name, group in GROUPS.items()} | {BARE: partial(bare_cancelled, N)},
-        floors={STOCK: (1.3, 1.4)},
+        floors={STOCK: (1.22, 1.38)} | at_most(1.17, 1.10),
+    ),
+    *(
+        Workload(
+            f"a slot first, limit {limit}, {name}",
+            {who: partial(run, job, N, limit) for who, run in PRODUCING.items()},
+            floors={ACQUIRED: (1.5, 1.5)},
+        )
+        for limit in (10, 100)
+        for name, job in (("noop", noop), ("sleep(0)", sleep0))
     ),
 ]
 
 # What else people do.
 MORE = [
-    Workload("group of 1", everyone(noop, 1, N // 4), N // 4, "group"),
-    Workload("group of 10", everyone(noop, 10, N // 10), N // 10, "group"),
-    Workload("10,000 x three sleep(0)", everyone(sleep0_thrice, N, 1, trio_sleep0_thrice)),
     Workload(
         "10,000 that wait for one another",
         {
@@ -195,19 +282,6 @@ MORE = [
         | {BARE: partial(bare_nested, noop, 100)},
     ),
     Workload(
-        "callables",
-        {
-            OURS: partial(flat_callables, quattro.TaskGroup, noop, N),
-            "quattro, coroutines": partial(flat, quattro.TaskGroup, noop, N),
-            BARE: partial(bare, noop, N),
-        },
-    ),
-    Workload(
-        "callables, limit 10",
-        {OURS: partial(limited_callables, quattro.TaskGroup, noop, N, 10)}
-        | {name: case for name, case in everyone_limited(noop, N, 10).items() if name != OURS},
-    ),
-    Workload(
         "cancelled in the queue",
         {name: partial(cancel_queued, group, N, 10) for name, group in LIMITING.items()}
         | {BARE: partial(bare_cancelled, N)},
@@ -218,16 +292,23 @@ MORE = [
         | {BARE: partial(bare_cancelled, N)},
     ),
     Workload(
-        "eager_start=True",
-        {name: partial(flat_eager, group, noop, N) for name, group in GROUPS.items() if name != NAMESAKE}
-        | {BARE: partial(bare_eager, noop, N)},
-    ),
-    Workload(
         "TCP echo, limit 50",
         {name: partial(echo, run, 500, 50) for name, run in LIMITED.items() if name not in (TRIO, BARE)},
         units=500,
         unit="request",
     ),
+]
+
+
+# The rows of map(), in a table of their own: the results of 10,000 items, ten at a time.
+MAPPED = [
+    Workload(
+        f"map, {name}",
+        {who: partial(run, job, N, 10) for who, run in MAPS.items()},
+        unit="item",
+        floors={AS_COMPLETED: floor} if floor else {},
+    )
+    for name, job, floor in (("sleep(0)", same_later, (2.0, 2.0)), ("noop", same, None))
 ]
 
 

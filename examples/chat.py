@@ -11,11 +11,13 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import os
 import sys
 from typing import NoReturn
 
 from aiohttp import WSMsgType, web
 
+from command_line import Parser, positive, run, whole_number
 from quattro import TaskGroup
 
 PAGE = """<!DOCTYPE html><meta charset="utf-8"><title>Chat</title>
@@ -133,19 +135,27 @@ async def serve(room: Room, port: int) -> None:
         await runner.cleanup()
 
 
-def main() -> int:
+def parse_arguments() -> argparse.Namespace:
+    """Read the command line."""
+    parser = Parser(description="A chat over websockets.")
+    add = parser.add_argument
+    add("--port", type=whole_number(0, 65535), default=8080, help="default: %(default)s; 0 takes a free one")
+    add("--heartbeat", type=positive, default=10, help="seconds between heartbeats (default: %(default)s)")
+    add("--patience", type=positive, default=10, help="seconds to wait for one (default: %(default)s)")
+    return parser.parse_args()
+
+
+async def main(args: argparse.Namespace) -> int:
     """Return the exit code; Ctrl-C is the way to end it."""
-    parser = argparse.ArgumentParser(description="A chat over websockets.")
-    parser.add_argument("--port", type=int, default=8080, help="default: %(default)s; 0 takes a free one")
-    parser.add_argument("--heartbeat", type=float, default=10, help="seconds between heartbeats (default: %(default)s)")
-    parser.add_argument("--patience", type=float, default=10, help="seconds to wait for one (default: %(default)s)")
-    args = parser.parse_args()
     try:
-        asyncio.run(serve(Room(interval=args.heartbeat, patience=args.patience), args.port))
-    except KeyboardInterrupt:
+        await serve(Room(interval=args.heartbeat, patience=args.patience), args.port)
+    except asyncio.CancelledError:
         return 130
-    return 0
+    except OSError as error:
+        reason = os.strerror(error.errno) if error.errno else error
+        print(f"chat.py: cannot serve on port {args.port}: {reason}", file=sys.stderr)
+    return 2
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run(main(parse_arguments())))

@@ -1,11 +1,12 @@
 """Download many files: ``python examples/download.py [--into FOLDER] [URL ...]``.
 
-Every file is a task; the group runs ``--limit`` of them at a time. What they ask for is spread over time as well, at
-``--rate`` requests a second: a background task hands out the permissions, another one draws the progress. Both live for
-as long as there is something to download; nobody has to tell them to stop. A request that fails is repeated after a
-pause that doubles; a file that cannot be had is told in the end, and keeps no other from coming.
+Every file is a task; the group runs ``--limit`` of them at a time. Their requests are spread over time as well, at
+``--rate`` a second. The progress is drawn by a background task, which lives for as long as there is something to
+download; nobody has to tell it to stop. A request that fails is repeated after a pause that doubles; a file that cannot
+be had is told in the end, and keeps no other from coming.
 
-Without a URL it downloads from a loopback server that is often too busy. Needs aiohttp and rich.
+Without a URL it downloads from a loopback server that is often too busy. The exit code is 1 if a file could not be had,
+and 130 after Ctrl-C, which tells what is missing. Needs aiohttp, aiolimiter, rich and stamina.
 """
 
 from __future__ import annotations
@@ -16,15 +17,23 @@ import random
 import sys
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from errno import EEXIST
 from pathlib import Path
+from time import perf_counter
 from typing import NoReturn
 
-from aiohttp import ClientError, ClientResponseError, ClientSession, ClientTimeout, TCPConnector, web
+import stamina
+from aiohttp import ClientSession, ClientTimeout, TCPConnector, web
+from aiolimiter import AsyncLimiter
 from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+from rich.filesize import decimal
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from stamina.instrumentation import RetryDetails
 from yarl import URL
 
+from command_line import Parser, positive, run, web_address, whole_number
 from quattro import TaskGroup
+from web_errors import WEB_ERRORS, in_words, may_pass
 
 
 class Downloader:
@@ -33,85 +42,74 @@ class Downloader:
     session: ClientSession
     tg: TaskGroup
 
-    def __init__(self, folder: Path, *, limit: int, rate: float, tries: int, pause: float, timeout: float) -> None:
-        self.folder = folder
-        self.limit = limit
-        self.rate = rate
-        self.tries = tries
-        self.pause = pause
-        self.timeout = ClientTimeout(total=None, connect=timeout, sock_read=timeout)
-        self.permissions = asyncio.Semaphore(0)
-        self.started: set[Path] = set()
-        self.saved: list[Path] = []
-        self.failed: dict[URL, str] = {}
+    def __init__(self, args: argparse.Namespace) -> None:
+        self.args = args
+        self.rate = AsyncLimiter(1, 1 / args.rate)
+        self.fetch_patiently = stamina.retry(
+            on=may_pass, attempts=args.tries, timeout=None, wait_initial=args.pause, wait_jitter=args.pause, wait_max=60
+        )(self.fetch)
+        self.console = Console(stderr=True, markup=False, highlight=False, soft_wrap=True)
+        self.names: set[str] = set()
+        self.missing: dict[URL, str] = {}  # what has not been saved, and why
+        self.failed = 0
+        self.saved = 0
         self.received = 0
+        self.retries = 0
 
     async def run(self, source: AbstractAsyncContextManager[list[URL]]) -> None:
         """Download all of it."""
+        timeout = ClientTimeout(total=None, connect=self.args.timeout, sock_read=self.args.timeout)
         async with (
             source as urls,
-            ClientSession(connector=TCPConnector(limit=0), timeout=self.timeout) as self.session,
-            TaskGroup(concurrency_limit=self.limit) as self.tg,
+            ClientSession(connector=TCPConnector(limit=0), timeout=timeout) as self.session,
+            TaskGroup(concurrency_limit=self.args.limit) as self.tg,
         ):
-            self.tg.create_background_task(self.hand_out_permissions)
             self.tg.create_background_task(self.draw_progress)
-            for url in dict.fromkeys(urls):
+            self.missing = dict.fromkeys(urls, "not downloaded")
+            for url in self.missing:
                 self.tg.create_task(self.download(url))
-
-    async def hand_out_permissions(self) -> NoReturn:
-        """Permit a request now and then, but don't save up what nobody wanted."""
-        while True:
-            if self.permissions.locked():
-                self.permissions.release()
-            await asyncio.sleep(1 / self.rate)
 
     async def draw_progress(self) -> NoReturn:
         """Draw what the group says of itself."""
-        columns = BarColumn(), TextColumn("{task.description}"), DownloadColumn(), TransferSpeedColumn()
-        with Progress(*columns, console=Console(stderr=True), auto_refresh=False, transient=True) as progress:
-            files, size = progress.add_task(""), progress.add_task("", total=None)
+        columns = BarColumn(12), TextColumn("{task.description}"), TimeElapsedColumn(), TimeRemainingColumn()
+        with Progress(*columns, console=self.console, auto_refresh=False, transient=True) as progress:
+            bar, began = progress.add_task(""), perf_counter()
             while True:
-                now, done = self.tg.statistics(), len(self.saved) + len(self.failed)
-                text = f"{done} done, {now.running} running, {now.queued} queued"
-                progress.update(files, completed=done, total=done + now.running + now.queued, description=text)
-                progress.update(size, completed=self.received, refresh=True)
+                now, done = self.tg.statistics(), self.saved + self.failed
+                size, speed = decimal(self.received), decimal(int(self.received / (perf_counter() - began)))
+                text = f"{done} done, {now.running} running, {now.queued} queued, {size}, {speed}/s"
+                total = done + now.running + now.queued
+                progress.update(bar, completed=done, total=total, description=text, refresh=True)
                 await asyncio.sleep(0.1)
 
     async def download(self, url: URL) -> None:
-        """Download one file, in several tries if need be; it gets its name when it is complete."""
-        path = self.folder / (url.raw_name or "index.html")
-        part = path.with_name(path.name + ".part")
-        if path in self.started:
-            self.failed[url] = f"{path.name} is another one's name already"
-            return
-        self.started.add(path)
+        """Download one file; if it cannot be had, that is told in the end, and keeps no other from coming."""
+        try:
+            await self.save(url)
+            self.saved += 1
+            del self.missing[url]
+        except WEB_ERRORS as error:
+            self.failed += 1
+            self.missing[url] = in_words(error, timeout=self.args.timeout)
+
+    async def save(self, url: URL) -> None:
+        """Save a file, in several tries if need be; it gets its name when it is complete."""
+        name = url.raw_name or "index.html"
+        if name in self.names:
+            raise FileExistsError(EEXIST, "another one has the same name", name)
+        self.names.add(name)
+        part = self.args.into / f"{name}.part"
         try:
             await self.fetch_patiently(url, part)
-            part.replace(path)
-            self.saved.append(path)
-        except (ClientError, OSError) as error:  # a timeout is an OSError
-            self.failed[url] = str(error) or type(error).__name__
+            part.replace(self.args.into / name)
         finally:
             part.unlink(missing_ok=True)
-
-    async def fetch_patiently(self, url: URL, path: Path) -> None:
-        """Try to fetch a file until it works, or there is no hope left."""
-        for retry in range(self.tries):
-            if retry:
-                await asyncio.sleep(self.pause * 2 ** (retry - 1) * random.uniform(1, 1.5))
-            await self.permissions.acquire()
-            try:
-                return await self.fetch(url, path)
-            except (ClientError, OSError) as error:
-                hopeless = isinstance(error, ClientResponseError) and error.status < 500 and error.status != 429
-                if hopeless or retry == self.tries - 1:
-                    raise
 
     async def fetch(self, url: URL, path: Path) -> None:
         """Fetch a file as it comes; what a failed try brought does not count."""
         received = 0
         try:
-            async with self.session.get(url, raise_for_status=True) as response:
+            async with self.rate, self.session.get(url, raise_for_status=True) as response:
                 with path.open("wb") as file:
                     async for chunk in response.content.iter_any():
                         file.write(chunk)
@@ -121,11 +119,20 @@ class Downloader:
             self.received -= received
             raise
 
-    def print_report(self) -> None:
+    def tell_retry(self, details: RetryDetails) -> None:
+        """Tell that a request has failed, and when it is repeated."""
+        self.retries += 1
+        problem = in_words(details.caused_by, timeout=self.args.timeout)
+        self.console.print(f"{details.args[0]}: {problem}, next try in {details.wait_for:.1f} s")
+
+    def print_report(self, *, interrupted: bool) -> None:
         """Print what could not be had, and how much there is."""
-        for url, problem in self.failed.items():
+        for url, problem in self.missing.items():
             print(f"{url}: {problem}")
-        print(f"{len(self.saved)} files, {self.received} bytes, {len(self.failed)} failed")
+        parts = [f"{self.saved} files", f"{self.received} bytes", f"{self.retries} retries", f"{self.failed} failed"]
+        if interrupted:
+            parts.append(f"{len(self.missing) - self.failed} missing")
+        print("interrupted: " if interrupted else "", ", ".join(parts), sep="")
 
 
 @asynccontextmanager
@@ -152,38 +159,35 @@ async def busy_server() -> AsyncIterator[list[URL]]:
 
 
 def parse_arguments() -> argparse.Namespace:
-    """Read the command line."""
-    parser = argparse.ArgumentParser(description="Download many files.")
-    parser.add_argument("urls", nargs="*", type=URL, metavar="URL", help="default: files of its own")
-    parser.add_argument("--into", type=Path, default=Path("downloads"), help="folder (default: %(default)s)")
-    parser.add_argument("--limit", type=int, default=10, help="downloads at a time (default: %(default)s)")
-    parser.add_argument("--rate", type=float, default=50, help="requests a second (default: %(default)s)")
-    parser.add_argument("--tries", type=int, default=6, help="for each file (default: %(default)s)")
-    parser.add_argument("--pause", type=float, default=0.1, help="seconds before the second try (default: %(default)s)")
-    parser.add_argument("--timeout", type=float, default=30, help="seconds without data (default: %(default)s)")
+    """Read the command line, and make the folder."""
+    parser = Parser(description="Download many files.")
+    add = parser.add_argument
+    add("urls", nargs="*", type=web_address, metavar="URL", help="default: files of its own")
+    add("--into", type=Path, default=Path("downloads"), help="folder (default: %(default)s)")
+    add("--limit", type=whole_number(1), default=10, help="downloads at a time (default: %(default)s)")
+    add("--rate", type=positive, default=50, help="requests a second (default: %(default)s)")
+    add("--tries", type=whole_number(1), default=6, help="for each file (default: %(default)s)")
+    add("--pause", type=positive, default=0.1, help="seconds before the second try (default: %(default)s)")
+    add("--timeout", type=positive, default=30, help="seconds without data (default: %(default)s)")
     args = parser.parse_args()
-    for url in args.urls:
-        if not (url.scheme in ("http", "https") and url.host):
-            parser.error(f"not an address to download from: {url}")
-    if args.limit < 1 or args.rate <= 0 or args.tries < 1:
-        parser.error("--limit and --tries must be at least 1, and --rate above 0")
+    try:
+        args.into.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        parser.error(f"cannot make the folder {args.into}: {error.strerror}")
     return args
 
 
-def main() -> int:
-    """Return the exit code: 1 if a file could not be had, 130 after Ctrl-C."""
-    args = vars(parse_arguments())
-    urls, folder = args.pop("urls"), args.pop("into")
-    folder.mkdir(parents=True, exist_ok=True)
-    downloader = Downloader(folder, **args)
-    interrupted = False
+async def main(args: argparse.Namespace) -> int:
+    """Return the exit code; the report is due even if somebody could not wait for all of it."""
+    downloader, interrupted = Downloader(args), False
+    stamina.instrumentation.set_on_retry_hooks([downloader.tell_retry])
     try:
-        asyncio.run(downloader.run(nullcontext(urls) if urls else busy_server()))
-    except KeyboardInterrupt:
+        await downloader.run(nullcontext(args.urls) if args.urls else busy_server())
+    except asyncio.CancelledError:
         interrupted = True
-    downloader.print_report()
+    downloader.print_report(interrupted=interrupted)
     return 130 if interrupted else 1 if downloader.failed else 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run(main(parse_arguments())))

@@ -4,31 +4,44 @@ Each link is a task, made by the page that it stands on; the group runs ``--limi
 which they were found, and leaves when the last one is done. The progress is drawn by a background task, which lives for
 as long as there is work: the group ends it, nobody has to tell it to stop.
 
-Without a URL the site is pydoc's account of the standard library, served from a loopback port: several hundred pages,
-some of which link to pages that do not exist. The exit code is 1 if a link is broken, and 130 after Ctrl-C.
+Without a URL the site is pydoc's account of the standard library, served from a loopback port. The exit code is 1 if a
+link is broken, and 130 after Ctrl-C, which gives the report so far.
 
-Needs aiohttp and rich.
+Needs aiohttp, lxml, rich and stamina.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
-import os
+import json
+import math
+import re
 import sys
-from asyncio.subprocess import DEVNULL
-from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
-from html.parser import HTMLParser
-from tempfile import TemporaryDirectory
+from collections import Counter, defaultdict
+from contextlib import AbstractAsyncContextManager, nullcontext, suppress
+from pathlib import Path
+from time import perf_counter
 
-from aiohttp import ClientError, ClientSession, ClientTimeout, TCPConnector, web
+import stamina
+from aiohttp import ClientError, ClientSession, ClientTimeout, TCPConnector
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Column, Table
 from yarl import URL
 
+from command_line import Parser, positive, regex, run, web_address, whole_number
+from library_site import library_site
+from page import MAX_SIZE, Page, read_page
 from quattro import TaskGroup
+from web_errors import WEB_ERRORS, in_words, may_pass
+
+MAX_REDIRECTS = 10  # in a row
+SAMPLE = 20  # links that are asked for once more, one at a time, to compare
+
+
+class RedirectsError(ClientError):
+    """Redirects lead nowhere."""
 
 
 class LinkChecker:
@@ -39,217 +52,228 @@ class LinkChecker:
     session: ClientSession
     tg: TaskGroup
 
-    def __init__(self, *, limit: int, timeout: float, external: bool) -> None:
-        self.limit = limit
-        self.timeout = ClientTimeout(total=timeout)
-        self.external = external
-        self.found_on: dict[URL | str, set[URL]] = {}  # every link, and the pages that it stands on
-        self.redirects: dict[URL, URL] = {}
-        self.broken: dict[URL | str, str] = {}  # a link, and what is wrong with it
+    def __init__(self, args: argparse.Namespace) -> None:
+        self.args = args
+        self.patiently = stamina.AsyncRetryingCaller(attempts=1 + args.retries, timeout=None).on(may_pass)
+        self.hosts: dict[str | None, asyncio.Semaphore] = defaultdict(lambda: asyncio.Semaphore(args.per_host))
+        self.found_on: dict[URL | str, set[URL]] = defaultdict(set)  # every link, and the pages that it stands on
+        self.accepted: set[URL] = set()  # the links that have a task
+        self.skipped: dict[URL, str] = {}  # those that have none, and why
         self.checked = 0
-        self.skipped = 0
+        self.healthy: list[URL] = []
+        self.broken: dict[URL | str, str] = {}  # a link, and what is wrong with it
+        self.ids: dict[URL, set[str]] = {}  # of a page that was read, for links to a part of it
+        self.cut_off = 0
+        self.comparison = ""
 
     async def run(self, address: AbstractAsyncContextManager[URL]) -> None:
         """Check the site: all that the group has to be told is where to begin."""
+        timeout = ClientTimeout(total=self.args.timeout)
         async with (
             address as self.start,
-            ClientSession(connector=TCPConnector(limit=0), timeout=self.timeout) as self.session,
-            TaskGroup(concurrency_limit=self.limit) as self.tg,
+            ClientSession(connector=TCPConnector(limit=0), timeout=timeout) as self.session,
         ):
             self.site = self.start.origin()
-            self.tg.create_background_task(self.draw_progress())
-            self.follow(str(self.start), page=self.start)
+            began = perf_counter()
+            async with TaskGroup(concurrency_limit=self.args.limit) as self.tg:
+                self.tg.create_background_task(self.draw_progress())
+                self.follow(self.start, page=self.start, depth=0)
+            await self.compare(self.checked / (perf_counter() - began))
 
     async def draw_progress(self) -> None:
         """Draw what the group says of itself, until it ends this task after the last of the others."""
-        columns = BarColumn(), TextColumn("{task.description}")
+        columns = BarColumn(12), TextColumn("{task.description}"), TimeElapsedColumn(), TimeRemainingColumn()
         with Progress(*columns, console=Console(stderr=True), auto_refresh=False, transient=True) as progress:
-            bar = progress.add_task("")
+            bar, began = progress.add_task(""), perf_counter()
             while True:
-                now = self.tg.statistics()
-                total = self.checked + now.running + now.queued
-                text = f"{self.checked} done, {now.running} running, {now.queued} queued"
-                progress.update(bar, completed=self.checked, total=total, description=text, refresh=True)
+                now, rate = self.tg.statistics(), self.checked / (perf_counter() - began)
+                text = f"{self.checked} done, {now.running} running, {now.queued} queued, {rate:.0f}/s"
+                progress.update(bar, completed=self.checked, total=len(self.accepted), description=text, refresh=True)
                 await asyncio.sleep(0.1)
 
-    def follow(self, href: str, *, page: URL, base: str = "") -> URL | None:
+    def follow(self, link: URL, *, page: URL, depth: int) -> None:
         """Make a task for a link unless it has one, which is what keeps a site of circles finite."""
-        try:
-            link = page.join(URL(base)).join(URL(href.strip())).with_fragment(None)
-        except ValueError as error:
-            self.found_on.setdefault(href, set()).add(page)
-            self.broken[href] = f"not a URL: {error}"
-            return None
-        if link.scheme not in ("http", "https"):
-            return None
-        if link not in self.found_on:
-            if self.external or link.origin() == self.site:
-                self.tg.create_task(self.check(link))
-            else:
-                self.skipped += 1
-        self.found_on.setdefault(link, set()).add(page)
-        return link
+        self.found_on[link].add(page)
+        link = link.with_fragment(None)
+        self.found_on[link].add(page)
+        if link in self.accepted or link in self.skipped:
+            return
+        if why := self.reason_to_skip(link):
+            self.skipped[link] = why
+        else:
+            self.accepted.add(link)
+            self.tg.create_task(self.check(link, depth))
 
-    async def check(self, link: URL) -> None:
-        """Ask for one link; whatever goes wrong is a finding, and no reason to stop the others."""
-        try:
-            problem = await (self.check_page(link) if link.origin() == self.site else self.check_external(link))
-        except (ClientError, OSError, ValueError, AssertionError) as error:
-            # A timeout is an OSError, an impossible host name a ValueError, and an older html.parser may assert.
-            problem = str(error) or type(error).__name__
-        if problem:
-            self.broken[link] = problem
-        self.checked += 1
-
-    async def check_page(self, link: URL) -> str | None:
-        """Ask for a page of the site and follow its links; return what is wrong with it."""
-        async with self.session.get(link, allow_redirects=False) as response:
-            if response.status >= 400:
-                return f"{response.status} {response.reason}"
-            if response.status >= 300 and "Location" in response.headers:
-                return self.check_redirect(link, response.headers["Location"])
-            if response.content_type in ("text/html", "application/xhtml+xml"):
-                found = LinkParser()
-                found.feed(await response.text(errors="replace"))
-                for href in found.hrefs:
-                    self.follow(href, page=link, base=found.base)
-            return None
-
-    def check_redirect(self, link: URL, location: str) -> str | None:
-        """Treat a redirect as one more link, so that its target is asked for once; return what is wrong with it."""
-        if link == self.start:  # the site is where its address leads: https, www
-            self.start = link.join(URL(location))
-            self.site = self.start.origin()
-        target = hop = self.follow(location, page=link)
-        while hop in self.redirects:
-            hop = self.redirects[hop]
-        if hop == link:
-            return "redirects in a circle"
-        if target is not None:
-            self.redirects[link] = target
+    def reason_to_skip(self, link: URL) -> str | None:
+        """Return why the options leave a link out, if they do."""
+        if any(pattern.search(str(link)) for pattern in self.args.exclude):
+            return "excluded"
+        if not self.args.external and link.origin() != self.site:
+            return "to other sites skipped"
+        if len(self.accepted) >= self.args.max_pages:
+            return "left out because of --max-pages"
         return None
 
-    async def check_external(self, link: URL) -> str | None:
-        """Ask for the headers of a page elsewhere, or for all of it where HEAD is refused; return what is wrong."""
-        for method in ("HEAD", "GET"):
-            async with self.session.request(method, link) as response:
-                if response.ok:
-                    return None
-        return f"{response.status} {response.reason}"
+    async def check(self, link: URL, depth: int) -> None:
+        """Ask for one link; whatever goes wrong is a finding, and no reason to stop the others."""
+        page = None
+        try:
+            page = await self.patiently(self.visit, link)
+            self.healthy.append(link)
+        except WEB_ERRORS as error:
+            self.broken[link] = in_words(error, timeout=self.args.timeout)
+        self.checked += 1
+        if page is not None:
+            self.note(page, link, depth)
 
-    def print_report(self) -> None:
+    def note(self, page: Page, link: URL, depth: int) -> None:
+        """Keep what links may point to in a page that a link led to, and follow its links."""
+        if page.whole:
+            self.ids[link] = page.ids
+        else:
+            self.cut_off += 1
+        if depth < self.args.depth:
+            for other in page.links:
+                self.follow(other, page=page.url, depth=depth + 1)
+            for href, problem in page.malformed.items():
+                self.found_on[href].add(page.url)
+                self.broken[href] = problem
+
+    async def visit(self, link: URL) -> Page | None:
+        """Ask for a link, and for whatever it redirects to; return the page of the site that it leads to, if any."""
+        hops = [link]
+        while len(hops) <= MAX_REDIRECTS:
+            url = hops[-1]
+            if url.origin() != self.site:
+                if self.args.external:
+                    await self.visit_elsewhere(url)
+                return None
+            async with self.hosts[url.host], self.session.get(url, allow_redirects=False) as response:
+                response.raise_for_status()
+                if response.status < 300 or "Location" not in response.headers:
+                    return await read_page(response)
+                hops.append(url.join(URL(response.headers["Location"])))
+            if link == self.start:  # the site is where its address leads: https, www
+                self.site = hops[-1].origin()
+        ends = "in a circle" if len(set(hops)) < len(hops) else f"more than {MAX_REDIRECTS} times"
+        raise RedirectsError(f"redirects {ends}")
+
+    async def visit_elsewhere(self, url: URL) -> None:
+        """Ask for the headers of a page of another site, or for all of it where that is refused."""
+        for method in ("HEAD", "GET"):
+            async with self.hosts[url.host], self.session.request(method, url, max_redirects=MAX_REDIRECTS) as response:
+                if response.ok:
+                    return
+        response.raise_for_status()
+
+    async def compare(self, rate: float) -> None:
+        """Ask for a few links once more, one after the other, to tell what the limit is good for."""
+        if self.args.limit == 1 or len(self.healthy) <= self.args.limit:
+            return
+        count, seconds, began = 0, 0.0, perf_counter()
+        with suppress(*WEB_ERRORS):
+            while seconds < 1 and count < SAMPLE:
+                await self.visit(self.healthy[count * len(self.healthy) // SAMPLE])
+                count, seconds = count + 1, perf_counter() - began
+            self.comparison = (
+                f"{rate:,.1f} links/s at a limit of {self.args.limit}, "
+                f"{count / seconds:,.1f} one at a time (measured on {count} of them)"
+            )
+
+    def check_fragments(self) -> None:
+        """Find the links to parts of pages that do not have them."""
+        for link in self.found_on:
+            if isinstance(link, URL) and re.match(r"(?!top$|/|!|:~:).", link.fragment):  # scripts make #/ and #!
+                ids = self.ids.get(link.with_fragment(None))
+                if ids is not None and link.fragment not in ids:
+                    self.broken[link] = "the page has no such id"
+
+    def summary(self, *, interrupted: bool) -> str:
+        """Say in a line how much was looked at."""
+        total = len(self.accepted)
+        parts = [f"interrupted: {self.checked} of {total} checked" if interrupted else f"{total} links checked"]
+        parts.append(f"{len(self.broken)} broken")
+        parts += [f"{count} {why}" for why, count in Counter(self.skipped.values()).items()]
+        if self.cut_off:
+            parts.append(f"{self.cut_off} read no further than {MAX_SIZE:,} bytes")
+        return ", ".join(parts)
+
+    def print_report(self, *, interrupted: bool) -> None:
         """Print what is broken, and how much was looked at to know it."""
         console = Console(markup=False, emoji=False, highlight=False)
         if self.broken:
             table = Table(*(Column(title, overflow="fold") for title in ("Broken link", "Problem", "On page")))
-            for link, problem in sorted(self.broken.items(), key=str):
-                page, *others = sorted(page.path_qs for page in self.found_on[link])
-                path = str(link).removeprefix(str(self.site))
-                table.add_row(path, problem, f"{page} and {len(others)} more" if others else page)
+            for link, problem in sorted(self.broken.items(), key=lambda item: str(item[0])):
+                page, *others = sorted(map(self.short, self.found_on[link] - {link})) or ["the command line"]
+                table.add_row(self.short(link), problem, f"{page} and {len(others)} more" if others else page)
             console.print(table)
-        console.print(f"{self.checked} links checked, {len(self.broken)} broken, {self.skipped} to other sites skipped")
+        console.print(self.summary(interrupted=interrupted))
+        if self.comparison:
+            console.print(self.comparison)
 
+    def short(self, link: URL | str) -> str:
+        """Name a link without what is the same for all of the site."""
+        inside = isinstance(link, URL) and link.origin() == self.site
+        return str(link).removeprefix(str(self.site)) if inside else str(link)
 
-class LinkParser(HTMLParser):
-    """Collects whatever a page refers to: pages, pictures, scripts, styles."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.base = ""
-        self.hrefs: list[str] = []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        """Note a tag's address, unless it is a mere hint at a host."""
-        values = dict(attrs)
-        href = values.get("href") or values.get("src")
-        if not href or values.get("rel") in ("preconnect", "dns-prefetch"):
-            return
-        if tag == "base":
-            self.base = href
-        else:
-            self.hrefs.append(href)
-
-
-# Modules that open a window or print, and those that are not on every machine.
-NOT_IMPORTED = {"antigravity", "idlelib", "lib2to3", "test", "this", "tkinter", "turtle", "turtledemo"}
-
-# Writes a page for each module that can be imported. What else pydoc links to is what the site has broken.
-WRITE_DOCS = """
-import contextlib, pkgutil, pydoc, signal, sys
-signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which then ends this process
-pydoc.inspect.getcomments = lambda thing: None  # it would parse a module once more for each of its classes
-names = sys.argv[1:]
-for name in names:  # it grows: the modules of a package come after it
-    with contextlib.suppress(Exception):
-        pydoc.writedoc(name)
-        for module in pkgutil.iter_modules(getattr(sys.modules[name], "__path__", ()), name + "."):
-            if not {"__main__", "test", "tests"} & set(module.name.split(".")):
-                names.append(module.name)
-"""
-
-
-async def write_docs(folder: str, names: list[str]) -> None:
-    """Have pydoc import modules in a process of its own, as there is no telling what they do to one."""
-    command = [sys.executable, "-I", "-S", "-W", "ignore", "-c", WRITE_DOCS, *names]
-    process = await asyncio.create_subprocess_exec(*command, cwd=folder, stdin=DEVNULL, stdout=DEVNULL, stderr=DEVNULL)
-    try:
-        if await process.wait():
-            raise RuntimeError(f"pydoc ended with {process.returncode}")
-    finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
-
-
-@asynccontextmanager
-async def library_site() -> AsyncIterator[URL]:
-    """Serve pydoc's pages of the standard library, from a loopback port that is free."""
-    print("pydoc writes the pages of the standard library ...", file=sys.stderr, flush=True)
-    names, parts = sorted(sys.stdlib_module_names - NOT_IMPORTED), 8
-    with TemporaryDirectory() as folder:
-        async with TaskGroup(concurrency_limit=os.cpu_count()) as tg:
-            for part in range(parts):
-                tg.create_task(write_docs(folder, names[part::parts]))
-        app = web.Application()
-        app.router.add_static("/", folder, show_index=True)
-        runner = web.AppRunner(app)
-        await runner.setup()
-        try:
-            await web.TCPSite(runner, "127.0.0.1", 0).start()
-            yield URL("http://{}:{}/".format(*runner.addresses[0]))
-        finally:
-            await runner.cleanup()
+    def write_json(self, path: Path, *, interrupted: bool) -> None:
+        """Write what is broken, and where, for other programs."""
+        broken = [
+            {"link": str(link), "problem": problem, "pages": sorted(map(str, self.found_on[link]))}
+            for link, problem in sorted(self.broken.items(), key=lambda item: str(item[0]))
+        ]
+        found = {
+            "interrupted": interrupted,
+            "checked": self.checked,
+            "broken": broken,
+            "skipped": Counter(self.skipped.values()),
+        }
+        path.write_text(json.dumps(found, indent=2) + "\n")
 
 
 def parse_arguments() -> argparse.Namespace:
-    """Read the command line; links to other sites are asked for where a network can be expected: with a URL."""
-    parser = argparse.ArgumentParser(description="Check every link of a web site.")
-    parser.add_argument("url", nargs="?", type=URL, metavar="URL", help="default: the standard library's pages")
-    parser.add_argument("--limit", type=int, default=20, help="requests at a time (default: %(default)s)")
-    parser.add_argument("--timeout", type=float, default=10, help="seconds for a request (default: %(default)s)")
-    parser.add_argument("--external", action=argparse.BooleanOptionalAction, help="check links to other sites, too")
+    """Read the command line; without a URL no network is needed, and pydoc's many links to missing parts are spared."""
+    parser = Parser(description="Check every link of a web site.")
+    add = parser.add_argument
+    add("url", nargs="?", type=web_address, metavar="URL", help="default: the standard library's pages")
+    add("--limit", type=whole_number(1), default=20, help="requests at a time (default: %(default)s)")
+    add("--per-host", type=whole_number(1), help="requests at a time to one host (default: the limit)")
+    add("--timeout", type=positive, default=10, help="seconds for a request (default: %(default)s)")
+    add("--retries", type=whole_number(0), default=1, help="of a request that failed (default: %(default)s)")
+    add("--depth", type=whole_number(0), default=math.inf, help="follow links this many clicks away from the URL")
+    add("--max-pages", type=whole_number(1), default=math.inf, help="ask for this many pages and files at most")
+    add("--exclude", type=regex, action="append", default=[], help="leave out links that this regular expression finds")
+    add("--external", action=argparse.BooleanOptionalAction, help="check links to other sites, too")
+    add("--fragments", action=argparse.BooleanOptionalAction, help="check what links to #parts of pages point to, too")
+    add("--json", type=Path, metavar="FILE", help="write what was found there as well")
     args = parser.parse_args()
-    if args.url and not (args.url.scheme in ("http", "https") and args.url.host):
-        parser.error(f"not the address of a web site: {args.url}")
-    if args.limit < 1:
-        parser.error("--limit must be at least 1")
-    if args.external is None:
-        args.external = bool(args.url)
+    for name in "external", "fragments":
+        if getattr(args, name) is None:
+            setattr(args, name, bool(args.url))
+    args.per_host = args.per_host or args.limit
+    if args.json:
+        try:
+            args.json.open("a").close()
+        except OSError as error:
+            parser.error(f"cannot write {args.json}: {error.strerror}")
     return args
 
 
-def main() -> int:
+async def main(args: argparse.Namespace) -> int:
     """Return the exit code; the report is due even if somebody could not wait for all of it."""
-    args = parse_arguments()
-    checker = LinkChecker(limit=args.limit, timeout=args.timeout, external=args.external)
-    interrupted = False
+    stamina.instrumentation.set_on_retry_hooks([])  # what matters is how the last try ends
+    checker, interrupted = LinkChecker(args), False
     try:
-        asyncio.run(checker.run(nullcontext(args.url) if args.url else library_site()))
-    except KeyboardInterrupt:
+        await checker.run(nullcontext(args.url) if args.url else library_site())
+    except asyncio.CancelledError:
         interrupted = True
-    checker.print_report()
+    if args.fragments:
+        checker.check_fragments()
+    checker.print_report(interrupted=interrupted)
+    if args.json:
+        checker.write_json(args.json, interrupted=interrupted)
     return 130 if interrupted else 1 if checker.broken else 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run(main(parse_arguments())))

@@ -21,12 +21,13 @@ import random
 import sys
 from asyncio import Queue, StreamReader, StreamWriter
 from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext, suppress
 from typing import NamedTuple, NoReturn
 
 from rich.console import Console
 from rich.table import Table
 
+from command_line import Parser, host_and_port, run, whole_number
 from quattro import TaskGroup
 
 Address = tuple[str, int]
@@ -108,7 +109,8 @@ class Pipeline:
             values = summary.least, summary.total / summary.count, summary.most
             table.add_row(sensor, str(summary.count), *(f"{value:.1f}" for value in values))
         console = Console(highlight=False)
-        console.print(table)
+        if self.summaries:
+            console.print(table)
         count = sum(summary.count for summary in self.summaries.values())
         console.print(f"{count} readings, {self.garbled} lines not understood")
 
@@ -128,46 +130,51 @@ async def sensors(writer: StreamWriter) -> None:
         pass
     finally:
         writer.close()
+        with suppress(ConnectionError):
+            await writer.wait_closed()
 
 
 @asynccontextmanager
 async def loopback_sensors() -> AsyncIterator[Address]:
-    """Serve the sensors from a loopback port that is free, each connection in a task of a group."""
+    """Serve the sensors from a loopback port that is free."""
     async with TaskGroup() as tg:
 
         def connected(_: StreamReader, writer: StreamWriter) -> None:
-            tg.create_background_task(sensors(writer))
+            try:
+                tg.create_background_task(sensors(writer))
+            except RuntimeError:  # the group is finished: too late
+                writer.close()
 
         async with await asyncio.start_server(connected, "127.0.0.1", 0) as server:
             yield server.sockets[0].getsockname()
 
 
-def address(text: str) -> Address:
-    """Read HOST:PORT."""
-    host, _, port = text.rpartition(":")
-    return host, int(port)
+def parse_arguments() -> argparse.Namespace:
+    """Read the command line."""
+    parser = Parser(description="Sum up what sensors send.")
+    add = parser.add_argument
+    add("address", nargs="?", type=host_and_port, metavar="HOST:PORT", help="default: sensors of its own")
+    add("--readings", type=whole_number(1), default=5_000, help="how many to read (default: %(default)s)")
+    add("--pumps", type=whole_number(1), default=2, help="connections (default: %(default)s)")
+    add("--parsers", type=whole_number(1), default=3, help="tasks that parse (default: %(default)s)")
+    return parser.parse_args()
 
 
-def main() -> int:
+async def main(args: argparse.Namespace) -> int:
     """Return the exit code: 1 if a connection broke before enough had been read, 130 after Ctrl-C."""
-    parser = argparse.ArgumentParser(description="Sum up what sensors send.")
-    parser.add_argument("address", nargs="?", type=address, metavar="HOST:PORT", help="default: sensors of its own")
-    parser.add_argument("--readings", type=int, default=5_000, help="how many to read (default: %(default)s)")
-    parser.add_argument("--pumps", type=int, default=2, help="connections (default: %(default)s)")
-    parser.add_argument("--parsers", type=int, default=3, help="tasks that parse (default: %(default)s)")
-    args = parser.parse_args()
     pipeline, code = Pipeline(args.readings), 0
     source = nullcontext(args.address) if args.address else loopback_sensors()
     try:
-        asyncio.run(pipeline.run(source, args.pumps, args.parsers))
+        await pipeline.run(source, args.pumps, args.parsers)
     except* OSError as group:
-        print(*group.exceptions, sep="\n", file=sys.stderr)
+        problems = {str(error.strerror or error) for error in group.exceptions if isinstance(error, OSError)}
+        print("the sensors cannot be read:", *problems, file=sys.stderr)
         code = 1
-    except* KeyboardInterrupt:
+    except* asyncio.CancelledError:
         code = 130
     pipeline.print_report()
     return code
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run(main(parse_arguments())))

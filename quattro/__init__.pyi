@@ -1,8 +1,8 @@
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Coroutine, Iterable
 from contextvars import Context
 from types import TracebackType
-from typing import Any, Final, Self, SupportsIndex, TypeVar, final
+from typing import Any, Final, Self, SupportsIndex, TypeVar, final, overload
 
 from _typeshed import structseq
 
@@ -10,6 +10,7 @@ __all__ = ["TaskGroup", "TaskGroupStatistics"]
 __version__: str
 
 _T = TypeVar("_T")
+_Item = TypeVar("_Item")
 
 # The docstrings are those of the C (a test compares them): editors read them here, and cannot read them there.
 # create_task() passes any other keyword on to loop.create_task(). That is left out, as it is for asyncio's: what a
@@ -25,6 +26,9 @@ class TaskGroup(asyncio.TaskGroup):
     Args:
         concurrency_limit (int | None): How many foreground tasks may run at once, at least 1; the rest queue, first
             in, first out. None for no limit.
+        cancel_on_error (bool): Whether the error of a foreground task cancels the others and the body, as in asyncio. If
+            not, errors are kept and raised together at the exit (CPython issue 101581); but the body's own error, an
+            error of a background task, and what is no Exception abort the group as ever.
 
     Raises:
         ValueError: The limit is less than 1.
@@ -37,10 +41,14 @@ class TaskGroup(asyncio.TaskGroup):
         ...         tg.create_task(process(item))
     """
 
-    def __init__(self, *, concurrency_limit: SupportsIndex | None = None) -> None: ...
+    def __init__(self, *, concurrency_limit: SupportsIndex | None = None, cancel_on_error: object = True) -> None: ...
     @property
     def concurrency_limit(self) -> int | None:
         """How many foreground tasks may run at once, an int; None without a limit."""
+
+    @property
+    def cancel_on_error(self) -> bool:
+        """Whether the error of a foreground task cancels the others and the body, a bool."""
 
     async def __aenter__(self) -> Self:
         """Enter the group: the task that runs this becomes its parent.
@@ -148,6 +156,88 @@ class TaskGroup(asyncio.TaskGroup):
             ...     tg.create_task(serve(connection))
             >>> heart.cancelled()
             True
+        """
+
+    @overload
+    def map(
+        self,
+        f: Callable[[_Item], Coroutine[Any, Any, _T]],
+        items: AsyncIterable[_Item],
+        /,
+        *,
+        ordered: bool = True,
+        buffersize: SupportsIndex | None = None,
+    ) -> AsyncIterator[_T]: ...
+    @overload
+    def map(
+        self,
+        f: Callable[[_Item], Coroutine[Any, Any, _T]],
+        items: Iterable[_Item],
+        /,
+        *,
+        ordered: bool = True,
+        buffersize: SupportsIndex | None = None,
+    ) -> AsyncIterator[_T]:
+        """Call a function with each item of a source, in tasks of the group, and iterate over the results.
+
+        For each item a foreground task is made, in which f(item) is called; the concurrency limit holds for it as for
+        any other. At most buffersize items are taken and not yet yielded, so that neither the items nor the results
+        need fit into memory, and the source need not end. Nothing is taken before the first result is asked for.
+
+        Args:
+            f (Callable): A coroutine function, or another callable with one argument that returns a coroutine.
+            items (Iterable | AsyncIterable): The source. A synchronous one is drawn while the caller asks for a result,
+                in the caller's task, and its errors come out there, at the async for. An asynchronous one (or one
+                that is both) is read by a background task, whose error aborts the group; if it is an asynchronous
+                generator, that task closes it in the end.
+            ordered (bool): Whether the results come in the order of the items; if not, they come as they are ready.
+            buffersize (int | None): How many items may be running, queued or ready to be yielded, at least 1 (the name
+                is that of CPython 3.14's Executor.map()). None for the concurrency limit; without one it has to be
+                given.
+
+        Returns:
+            AsyncIterator: Yields the results. Items whose task fails or is cancelled are left out; an error goes the
+            group's way, and aborts it or comes out at its exit. It is no generator, and need not be closed (PEP 789):
+            after a break nothing more is taken, and the group's exit waits for what runs.
+
+        Raises:
+            TypeError: At the call: f is not callable, items is no source, or buffersize is missing or no integer.
+            ValueError: At the call: buffersize is less than 1.
+            RuntimeError: At the async for: the group has not been entered, is shutting down or is finished, another
+                task waits for the next result, or the task that reads the source was cancelled.
+
+        A foreground task that asks for results holds a slot itself: at a limit of 1 it waits for ever.
+
+        Example:
+            >>> async with TaskGroup(concurrency_limit=10) as tg:
+            ...     async for page in tg.map(fetch, urls):
+            ...         print(page)
+            <a>
+            <b>
+            <c>
+        """
+
+    async def wait_for_slot(self) -> None:
+        """Wait until a foreground task that is created now starts without queueing.
+
+        That is so when a slot of the concurrency limit is free, nothing is queued, and every task that was granted a slot
+        has started. Then, or without a limit, it returns at once. So a producer takes its next item only when it can be
+        worked on. Nothing is reserved: everyone who waits is woken, in order of arrival, and whoever finds the slot taken
+        waits on in the old place. A foreground task of the group that waits holds a slot itself: with a limit of 1 it waits
+        for ever.
+
+        Returns:
+            None
+
+        Raises:
+            RuntimeError: The group has not been entered, is shutting down (the body and the group's tasks that wait get
+                their own CancelledError instead), or is finished.
+
+        Example:
+            >>> async with TaskGroup(concurrency_limit=10) as tg:
+            ...     for url in urls:            # or messages of a queue, without end
+            ...         await tg.wait_for_slot()
+            ...         tg.create_task(fetch(url))
         """
 
     def cancel(self) -> None:

@@ -1,77 +1,45 @@
 /* quattro._quattro: asyncio.TaskGroup in C, with background tasks and a concurrency limit.
 
-   THE IDEA
-
-   A group is the state machine of CPython 3.15's asyncio/taskgroups.py, field by field and in the same order, written
+   The idea.  A group is the state machine of CPython 3.15's asyncio/taskgroups.py, field by field and in the same order,
    so that every CPython from 3.11 runs the same code.  quattro.TaskGroup is a Python class over the C type here and
-   asyncio.TaskGroup; no method of the latter is ever called.  Three things are added to it:
+   asyncio.TaskGroup; no method of the latter is ever called.  The tasks are ordinary asyncio.Task objects, made as
+   loop.create_task() makes them.  docs/design.md tells why.
 
-   - a task of the group has a kind: foreground, foreground with a slot, or background;
-   - with a concurrency limit, a foreground task that finds no slot gets a turn in a queue;
-   - when the body and the last foreground task have ended, the background tasks are cancelled.
-
-   The tasks are ordinary asyncio.Task objects, made as loop.create_task() makes them, so that every tool sees them.
-
-   THE LIFE OF A GROUP
+   The life of a group:
 
         new --__aenter__--> entered --__aexit__--> exiting --last foreground task ends--> stopping --> finished
                                |                      |                                      |
                                +---- abort: an error, cancel(), a cancelled parent ----------+--> aborting
 
-   The flags are asyncio's (_entered, _exiting, _aborting, _parent_cancel_requested) and `stopping`, set while the
-   background tasks are being cancelled at the end of a group that is not aborting.  __aenter__() and __aexit__()
-   return an Await: a C iterator that the parent task's coroutine delegates to, the local variables of what is an
-   `async def` in asyncio.
+   The life of a task.  It is in the group's TaskSet until it has ended.  A task that has not queued has the group's
+   Callback as its first done callback from its creation on: the group hears of its end before anybody else, as in
+   asyncio.  With a limit, a task that finds no slot runs run_turn(turn), the `async def` of _turn.py:
 
-   THE LIFE OF A TASK
+        QUEUED --granted a slot--> GRANTED --its step--> RUNNING --end(), fail()--> ENDED
+           |                         |
+           +---------cancel()--------+--> CANCELLED --its step, end()--> ENDED
 
-   Every task is in the group's TaskSet from create_task() until it has ended, under its address, with a tag: its kind
-   and whether the group has cancelled it (once: MARK).  One callable a group, its bound _on_task_done, is the done
-   callback of the tasks, so a task costs no allocation of ours.
+   Its coroutine tells the turn how it ends, before the Task schedules its done callbacks.  So where nobody hooks into
+   the making of tasks it needs no callback ("quiet"): the loop is asked to call the Callback only if the task failed, or
+   is the last one.  Turns start in the order of the queue, and none before a newcomer that got a slot earlier.
 
-   With a limit, a task that may start at once holds a slot (kind SLOT), given back by its done callback.  Otherwise
-   its Task runs run_turn(turn), the `async def` of _turn.py, and parks in `await turn`:
+   Who owns what.  The TaskSet owns its tasks; the lists own their turns; a turn owns its group, the caller's coroutine
+   until that is handed over, and the Task that waits on it.  Its `task` is a key into the TaskSet, and borrowed.
+   Group -> Callback -> group is a cycle, broken when the group finishes.
 
-        QUEUED --grant--> GRANTED --its step--> RUNNING --end(), fail()--> ENDED
-           |                 |
-           +-----cancel()----+--> CANCELLED --its step, end()--> ENDED
+   Calls into Python may re-enter the group, finish it or drop the last reference to it.  What is needed afterwards is in
+   a local with a reference of its own; fields are updated before the call and read again after it.  Functions named
+   ..._lock_held need the group's critical section, for its turns too.
 
-   A Turn is three things in one allocation: the node of the queue, the awaitable that run_turn() awaits, and the
-   future-like that the Task waits on (add_done_callback, cancel, result).  It owns the caller's coroutine until the
-   coroutine is handed over, and closes it if that never comes.  A granted (or cancelled) turn joins the wake list; one
-   handle a pass of the loop, TaskGroup_wake, makes their Tasks step.
+   The rooms, each of which knows those above it alone (tools/includes.py):
 
-   Where asyncio.Task can start eagerly and nobody hooks into the creation of tasks, the Task is made so that it parks
-   within create_task().  Such a task is "quiet": run_turn() tells the turn how it ended, which frees the slot at once
-   and takes the task out of the set, and a done callback is added only to a task that failed (the group acts when the
-   callback runs, as asyncio does) and to the last one (its own callbacks run before the parent goes on).  Otherwise
-   the turn itself is the Task's done callback, for a task that is cancelled before its first step runs nothing.
-
-   A callable is wrapped in a Turn as well, one that has no place in the queue and no slot (state CALL).  And the parent
-   waits at the exit on a turn of its own, QUEUED in no queue until the last task's end makes it RUNNING.  That end is
-   seen by a done callback, which steps the parent right there if it would be the next to run in any case (see
-   parent_may_step), one pass of the loop earlier than a future could.
-
-   ORDER OF STARTS
-
-   A newcomer gets a slot only when one is free, nobody is queued, and nobody who was granted a slot has yet to move
-   (`starting`).  What a task that failed held is passed on only after the group has decided whether to abort.
-
-   WHO OWNS WHAT
-
-   The TaskSet owns its tasks.  The queue and the wake list own their turns (a linked turn is never deallocated).  A
-   turn owns its group, the caller's coroutine or callable, and the Task that waits on it (or what else is to be called)
-   with its context; its `task` is borrowed: a key into the TaskSet.  Group -> done callback -> group is a cycle, broken
-   when the group finishes.  The module keeps the memory of one Await, and in it the StopIteration with which that gave
-   its result; and uvloop's functions, once a group has seen them.
-
-   CALLS INTO PYTHON
-
-   Any of them may re-enter the group, finish it or drop the last reference to it.  So: what is needed afterwards is
-   held in a local with a reference of its own, fields are updated before the call and read again after it, and what is
-   replaced is moved to a local and cleared first.  The public entry points hold the critical section of the group;
-   functions named ..._lock_held need it (always the group's, for turns too).  On a free-threaded build such a section
-   may be suspended wherever Python code can run, which is where re-entry is possible anyway: one discipline serves both.
+        compat, state       versions; the module's state          slots      who gets a slot, starts, is told of one
+        pyutil, coro        small helpers; coroutines             ending     a task's end, the abort, the parent's step
+        link, taskset       plain C: a list, the set of tasks     turn.c     the type Turn
+        group.h             the structs and their invariants      create     making tasks
+        loops, task         asking a loop, asking a task          await      entering, leaving, waiting for a slot
+        callback, turn.h    what the loop calls; a turn's data    attributes what a group shows
+                                                                  group.c    the type TaskGroup
 */
 
 #include "await.h"

@@ -1,9 +1,11 @@
 /* Entering and leaving: what __aenter__() and __aexit__() return. */
 
 #include "await.h"
+#include "create.h"
 #include "ending.h"
 #include "loops.h"
 #include "pyutil.h"
+#include "slots.h"
 #include "task.h"
 #include "turn.h"
 
@@ -13,6 +15,7 @@ typedef struct Await {
     PyObject *exc;              // what the body raised
     PyObject *propagate;        // the CancelledError to raise unless there are errors
     PyObject *pending;          // the last CancelledError that arrived while waiting
+    Turn *turn;                 // what wait_for_slot() waits on, in the group's list of waiters
     AwaitStage stage;           // where to go on
     unsigned running : 1;
     unsigned started : 1;
@@ -50,10 +53,11 @@ enter_lock_held(TaskGroup *group)
     }
     PyObject *parent = call_in_module(state->tasks_dict, state->str_current_task, loop);
     if (parent == NULL || parent == Py_None || group->entered) {
-        if (parent != NULL) {
-            PyErr_Format(PyExc_RuntimeError,
-                         parent == Py_None ? "TaskGroup %R cannot determine the parent task"
-                                           : "TaskGroup %R has already been entered", group);
+        if (parent == Py_None) {
+            PyErr_Format(PyExc_RuntimeError, "TaskGroup %R cannot determine the parent task", group);
+        }
+        else if (parent != NULL) {
+            set_already_entered(group);
         }
         Py_DECREF(loop);
         Py_XDECREF(parent);
@@ -94,23 +98,14 @@ finish_lock_held(TaskGroup *group)
     Py_CLEAR(group->errors);
     Py_CLEAR(group->base_error);
     Py_CLEAR(group->waiter);
+    if (wake_waiters_lock_held(group) < 0) {
+        report_unraisable((PyObject *)group);
+    }
     if (group->has_tasks) {
         drop_tools(group);
         // Tasks are left only if the exit itself was broken off: their ends are still to be seen.
         drop_callbacks_lock_held(group);
     }
-}
-
-/* Wait until the last task is done, or the parent is cancelled: the object to yield. */
-static PyObject *
-exit_wait_lock_held(TaskGroup *group)
-{
-    Turn *turn = Turn_new(group, NULL, TURN_QUEUED);
-    if (turn != NULL) {
-        turn->blocking = turn->exit = 1;
-        Py_XSETREF(group->waiter, (Turn *)Py_NewRef(turn));
-    }
-    return (PyObject *)turn;
 }
 
 /* Report an error that a base error displaces. */
@@ -194,6 +189,16 @@ exit_rearm_lock_held(TaskGroup *group)
     return rc;
 }
 
+static int
+has_error(TaskGroup *group, PyObject *exc)
+{
+    int found = 0;
+    for (Py_ssize_t i = 0; !found && group->errors != NULL && i < PyList_GET_SIZE(group->errors); i++) {
+        found = PyList_GET_ITEM(group->errors, i) == exc;       // compared, never followed
+    }
+    return found;
+}
+
 /* The end of asyncio's _aexit(), from `if self._base_error is not None` on; -1 and an error, or 0. */
 static int
 exit_raise_lock_held(Await *self)
@@ -212,7 +217,7 @@ exit_raise_lock_held(Await *self)
             rc = error == NULL ? -1 : error == base ? 0 : report_displaced(group, error);
             Py_XDECREF(error);
         }
-        if (rc == 0 && exc != NULL && exc != base && !exc_is_cancel) {
+        if (rc == 0 && exc != NULL && exc != base && !exc_is_cancel && !has_error(group, exc)) {
             rc = report_displaced(group, exc);
         }
         if (rc < 0) {
@@ -228,7 +233,9 @@ exit_raise_lock_held(Await *self)
         raise_exception(self->propagate);
         return -1;
     }
-    if (exc != NULL && !exc_is_cancel && append_error(group, exc) < 0) {
+    // With cancel_on_error=False the body may have got it by awaiting its task.
+    int known = exc == NULL || exc_is_cancel || (!group->cancel_on_error && has_error(group, exc));
+    if (!known && append_error(group, exc) < 0) {
         return -1;
     }
     if (!has_errors && (exc == NULL || exc_is_cancel)) {
@@ -251,111 +258,177 @@ exit_raise_lock_held(Await *self)
     return -1;
 }
 
-/* asyncio's _aexit(); `thrown` is the exception that the parent's coroutine was resumed with, NULL for a value. */
+/* The first step of __aexit__().  The stages give 0 to go on, -1 and an error to break off. */
+static int
+exit_begin_lock_held(Await *self)
+{
+    TaskGroup *group = self->group;
+    group->exiting = 1;
+    self->stage = AWAIT_TASKS;
+    if (self->exc != NULL) {
+        if (is_base_error(self->exc) && group->base_error == NULL) {
+            group->base_error = Py_NewRef(self->exc);
+        }
+        if (PyErr_GivenExceptionMatches(self->exc, group->state->CancelledError)) {
+            self->propagate = Py_NewRef(self->exc);
+        }
+        if (!group->aborting && call_abort(group) < 0) {
+            return -1;
+        }
+    }
+    return stop_background_lock_held(group);
+}
+
+/* The parent was cancelled while it waited for the tasks, maybe for the second time and more. */
+static int
+exit_cancelled_lock_held(Await *self, PyObject *thrown)
+{
+    TaskGroup *group = self->group;
+    Py_XSETREF(self->pending, Py_NewRef(thrown));
+    if (group->aborting) {
+        return 0;
+    }
+    Py_XSETREF(self->propagate, Py_NewRef(thrown));
+    return call_abort(group) < 0 ? -1 : stop_background_lock_held(group);
+}
+
+/* The parent has passed through the loop once, to meet a cancellation that uncancel() left pending: is another one, from
+   outside, to go on? */
+static int
+exit_passed_lock_held(Await *self, PyObject *thrown)
+{
+    long cancelling = thrown == NULL ? 0 : task_cancelling(self->group->state, self->group->parent);
+    if (cancelling > 0) {
+        Py_XSETREF(self->propagate, Py_NewRef(thrown));
+    }
+    return cancelling < 0 ? -1 : 0;
+}
+
+/* What is there to wait for?  1 and what to yield; 0 if there is nothing more; -1 on error. */
+static int
+exit_wait_lock_held(Await *self, PyObject **result)
+{
+    TaskGroup *group = self->group;
+    if (group->tasks.used != 0) {
+        Turn *turn = Turn_new(group, NULL, TURN_QUEUED);
+        if (turn == NULL) {
+            return -1;
+        }
+        turn->blocking = turn->waiter = 1;
+        Py_XSETREF(group->waiter, (Turn *)Py_NewRef(turn));
+        *result = (PyObject *)turn;
+        return 1;
+    }
+    int pass = exit_uncancel_lock_held(self);
+    if (pass > 0) {
+        self->stage = AWAIT_LOOP;
+        *result = Py_NewRef(Py_None);
+    }
+    return pass;
+}
+
+/* The stages of __aexit__(), one after the other; `thrown` is NULL if the parent was resumed with a value. */
+static PySendResult
+exit_advance_lock_held(Await *self, PyObject *thrown, PyObject **result)
+{
+    int rc;
+    switch (self->stage) {
+    case AWAIT_EXIT:
+        rc = exit_begin_lock_held(self);
+        break;
+    case AWAIT_TASKS:
+        rc = thrown == NULL ? 0 : exit_cancelled_lock_held(self, thrown);
+        break;
+    default:
+        rc = exit_passed_lock_held(self, thrown);
+        break;
+    }
+    if (rc == 0 && self->stage == AWAIT_TASKS) {
+        rc = exit_wait_lock_held(self, result);
+    }
+    if (rc > 0) {
+        return PYGEN_NEXT;
+    }
+    self->stage = AWAIT_DONE;
+    if (rc < 0 || exit_raise_lock_held(self) < 0) {
+        return PYGEN_ERROR;
+    }
+    *result = Py_NewRef(self->exc == NULL ? Py_None : Py_True);
+    return PYGEN_RETURN;
+}
+
+/* asyncio's __aexit__(): whatever becomes of it, the group is finished then. */
 static PySendResult
 exit_step_lock_held(Await *self, PyObject *thrown, PyObject **result)
 {
     TaskGroup *group = self->group;
-    quattro_state *state = group->state;
     ASSERT_LOCKED(group);
-    int cancelled = thrown != NULL && PyErr_GivenExceptionMatches(thrown, state->CancelledError);
-    if (group->finished && self->stage != AWAIT_EXIT) {
-        self->stage = AWAIT_DONE;       // the collector has been here
-    }
-    switch (self->stage) {
-    case AWAIT_EXIT:
-        if (!group->entered || group->exiting) {
-            PyErr_Format(PyExc_RuntimeError, "TaskGroup %R %s", group,
-                         group->entered ? "is already exiting" : "has not been entered");
-            self->stage = AWAIT_DONE;
-            return PYGEN_ERROR;
-        }
-        group->exiting = 1;
-        self->stage = AWAIT_TASKS;
-        if (self->exc != NULL) {
-            if (is_base_error(self->exc) && group->base_error == NULL) {
-                group->base_error = Py_NewRef(self->exc);
-            }
-            if (PyErr_GivenExceptionMatches(self->exc, state->CancelledError)) {
-                self->propagate = Py_NewRef(self->exc);
-            }
-            if (!group->aborting && call_abort(group) < 0) {
-                goto error;
-            }
-        }
-        if (stop_background_lock_held(group) < 0) {
-            goto error;
-        }
-        break;
-    case AWAIT_TASKS:
-        // The parent may be cancelled many times: each time a new turn is waited on.
-        if (thrown != NULL && !cancelled) {
-            PyErr_SetRaisedException(Py_NewRef(thrown));
-            goto error;
-        }
-        if (cancelled) {
-            Py_XSETREF(self->pending, Py_NewRef(thrown));
-            if (!group->aborting) {
-                Py_XSETREF(self->propagate, Py_NewRef(thrown));
-                if (call_abort(group) < 0 || stop_background_lock_held(group) < 0) {
-                    goto error;
-                }
-            }
-        }
-        break;
-    case AWAIT_LOOP:
-        if (thrown != NULL && !cancelled) {
-            PyErr_SetRaisedException(Py_NewRef(thrown));
-            goto error;
-        }
-        if (cancelled) {
-            long cancelling = task_cancelling(state, group->parent);
-            if (cancelling < 0) {
-                goto error;
-            }
-            if (cancelling > 0) {
-                Py_XSETREF(self->propagate, Py_NewRef(thrown));
-            }
-        }
-        goto end;
-    default:
-        PyErr_SetString(PyExc_RuntimeError, "cannot reuse already awaited __aenter__() or __aexit__()");
+    if (self->stage == AWAIT_DONE || (group->finished && self->stage != AWAIT_EXIT)) {    // the collector has been here
+        self->stage = AWAIT_DONE;
+        PyErr_SetString(PyExc_RuntimeError, "cannot reuse already awaited coroutine");
         return PYGEN_ERROR;
     }
-
-    if (group->tasks.used != 0) {
-        *result = exit_wait_lock_held(group);
-        if (*result == NULL) {
-            goto error;
-        }
-        return PYGEN_NEXT;
+    if (self->stage == AWAIT_EXIT && (!group->entered || group->exiting)) {
+        self->stage = AWAIT_DONE;
+        PyErr_Format(PyExc_RuntimeError, "TaskGroup %R %s", group,
+                     group->entered ? "is already exiting" : "has not been entered");
+        return PYGEN_ERROR;
     }
-    int again = exit_uncancel_lock_held(self);
-    if (again < 0) {
-        goto error;
+    PySendResult rc = PYGEN_ERROR;
+    if (thrown == NULL || PyErr_GivenExceptionMatches(thrown, group->state->CancelledError)) {
+        rc = exit_advance_lock_held(self, thrown, result);
     }
-    if (again) {
-        self->stage = AWAIT_LOOP;
-        *result = Py_NewRef(Py_None);
-        return PYGEN_NEXT;
+    else {
+        self->stage = AWAIT_DONE;
+        PyErr_SetRaisedException(Py_NewRef(thrown));
     }
-end:
-    self->stage = AWAIT_DONE;
-    if (exit_raise_lock_held(self) < 0) {
-        goto error;
-    }
-    finish_lock_held(group);
-    *result = Py_NewRef(self->exc == NULL ? Py_None : Py_True);
-    return PYGEN_RETURN;
-
-error:
-    self->stage = AWAIT_DONE;
-    {
+    if (rc != PYGEN_NEXT) {
         PyObject *exc = PyErr_GetRaisedException();
         finish_lock_held(group);
         PyErr_SetRaisedException(exc);
     }
-    return PYGEN_ERROR;
+    return rc;
+}
+
+/* wait_for_slot() is over: it leaves no trace. */
+static void
+leave_waiters_lock_held(Await *self)
+{
+    Turn *turn = self->turn;
+    self->turn = NULL;
+    if (turn != NULL) {
+        self->group->woken -= turn->state == TURN_RUNNING;
+        turn_leave_lock_held(turn, TURN_ENDED);
+        Py_DECREF(turn);
+    }
+}
+
+/* async def wait_for_slot(self).  A slot is free only when this says so in the caller's own step: who was woken for one and
+   is beaten to it waits on in the old place. */
+static PySendResult
+slot_step_lock_held(Await *self, PyObject **result)
+{
+    TaskGroup *group = self->group;
+    if (check_open_lock_held(group, 0) < 0) {
+        return PYGEN_ERROR;
+    }
+    if (slot_is_free(group)) {
+        *result = Py_NewRef(Py_None);
+        return PYGEN_RETURN;
+    }
+    if (self->turn == NULL) {
+        self->turn = Turn_new(group, NULL, TURN_QUEUED);
+        if (self->turn == NULL) {
+            return PYGEN_ERROR;
+        }
+        self->turn->waiter = 1;
+        Link_append(&group->waiters, &((Turn *)Py_NewRef(self->turn))->link);
+    }
+    group->woken -= self->turn->state == TURN_RUNNING;
+    self->turn->state = TURN_QUEUED;
+    self->turn->blocking = 1;
+    *result = Py_NewRef(self->turn);
+    return PYGEN_NEXT;
 }
 
 static int
@@ -388,6 +461,20 @@ await_advance_lock_held(Await *self, PyObject *thrown, PyObject **result)
         self->stage = AWAIT_DONE;
         PyErr_SetRaisedException(Py_NewRef(thrown));
         return PYGEN_ERROR;
+    }
+    if (self->stage == AWAIT_SLOT) {
+        PySendResult rc = PYGEN_ERROR;
+        if (thrown == NULL) {
+            rc = slot_step_lock_held(self, result);
+        }
+        else {
+            PyErr_SetRaisedException(Py_NewRef(thrown));
+        }
+        if (rc != PYGEN_NEXT) {
+            self->stage = AWAIT_DONE;
+            leave_waiters_lock_held(self);
+        }
+        return rc;
     }
     PySendResult rc = exit_step_lock_held(self, thrown, result);
     // Nothing that was raised may be held from here.
@@ -497,6 +584,7 @@ break_off_lock_held(Await *self)
     if (self->stage == AWAIT_TASKS || self->stage == AWAIT_LOOP) {
         finish_lock_held(self->group);
     }
+    leave_waiters_lock_held(self);
     self->stage = AWAIT_DONE;
     Await_clear((PyObject *)self);
 }
@@ -529,6 +617,7 @@ Await_traverse(PyObject *op, visitproc visit, void *arg)
     Py_VISIT(self->exc);
     Py_VISIT(self->propagate);
     Py_VISIT(self->pending);
+    Py_VISIT(self->turn);
     return 0;
 }
 
@@ -544,7 +633,8 @@ Await_finalize(PyObject *op)
         END_SECTION();
     }
     else if (PyErr_WarnFormat(PyExc_RuntimeWarning, 1, "coroutine 'TaskGroup.%s' was never awaited",
-                         self->stage == AWAIT_ENTER ? "__aenter__" : "__aexit__") < 0)
+                              self->stage == AWAIT_ENTER ? "__aenter__"
+                              : self->stage == AWAIT_SLOT ? "wait_for_slot" : "__aexit__") < 0)
     {
         report_unraisable(op);
     }
@@ -559,6 +649,7 @@ Await_dealloc(PyObject *op)
         return;
     }
     PyObject_GC_UnTrack(op);
+    assert(((Await *)op)->turn == NULL);
     Await_clear(op);
     Py_CLEAR(((Await *)op)->group);
     type->tp_free(op);

@@ -69,6 +69,8 @@ PyFunction_SetVectorcall(PyFunctionObject *function, vectorcallfunc vectorcall)
 #endif
 
 #if PY_VERSION_HEX < 0x030d0000
+#  define Py_IsFinalizing _Py_IsFinalizing
+
 /* Like PyList_GetItem(), but a new reference. */
 static inline PyObject *
 PyList_GetItemRef(PyObject *list, Py_ssize_t i)

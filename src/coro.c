@@ -16,9 +16,12 @@ is_coroutine(quattro_state *state, PyObject *op)
 }
 
 void
-set_not_a_coroutine(PyObject *op)
+set_not_a_coroutine(quattro_state *state, PyObject *op)
 {
     PyErr_Format(PyExc_TypeError, "a coroutine was expected, got %R", op);
+    if (PyObject_TypeCheck(op, (PyTypeObject *)state->CFuture)) {
+        add_note(PyUnicode_FromString("A future is awaited in a coroutine: async def wait(): return await future"));
+    }
 }
 
 void
@@ -65,17 +68,49 @@ close_unstarted(quattro_state *state, PyObject *coro)
     PyErr_SetRaisedException(exc);
 }
 
-int
-copy_names(quattro_state *state, PyObject *to, PyObject *from)
+/* The function behind functools.partial objects; a new reference, or NULL and an error. */
+static PyObject *
+unwrap_partial(quattro_state *state, PyObject *op)
 {
-    Py_INCREF(from);
-    for (int depth = 0; depth < 16 && Py_IS_TYPE(from, (PyTypeObject *)state->partial); depth++) {
-        PyObject *func = PyObject_GetAttr(from, state->str_func);
-        Py_DECREF(from);
-        if (func == NULL) {
-            return -1;
+    Py_INCREF(op);
+    for (int depth = 0; op != NULL && depth < 16 && Py_IS_TYPE(op, (PyTypeObject *)state->partial); depth++) {
+        Py_SETREF(op, PyObject_GetAttr(op, state->str_func));
+    }
+    return op;
+}
+
+void
+add_callable_note(quattro_state *state, PyObject *callable)
+{
+    PyObject *exc = PyErr_GetRaisedException();
+    PyObject *function = unwrap_partial(state, callable), *code = NULL, *note = NULL;
+    if (function != NULL && PyObject_GetOptionalAttr(function, state->str___code__, &code) >= 0) {
+        if (code != NULL && PyCode_Check(code)) {
+            note = PyUnicode_FromFormat("%R, in %R, line %d, is called without arguments and has to return a coroutine.",
+                                        callable, ((PyCodeObject *)code)->co_filename,
+                                        ((PyCodeObject *)code)->co_firstlineno);
         }
-        from = func;
+        else {
+            note = PyUnicode_FromFormat("%R is called without arguments and has to return a coroutine.", callable);
+        }
+    }
+    if (note == NULL) {
+        report_unraisable(callable);
+    }
+    Py_XDECREF(function);
+    Py_XDECREF(code);
+    PyErr_SetRaisedException(exc);
+    if (note != NULL) {
+        add_note(note);
+    }
+}
+
+int
+copy_names(quattro_state *state, PyObject *to, PyObject *op)
+{
+    PyObject *from = unwrap_partial(state, op);
+    if (from == NULL) {
+        return -1;
     }
     PyObject *names[] = {state->str___name__, state->str___qualname__};
     PyObject *descriptors[] = {state->coroutine_name, state->coroutine_qualname};

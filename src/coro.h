@@ -8,7 +8,7 @@
 /* asyncio.iscoroutine(), the newest: on 3.11 asyncio's own lets plain generators through, too. */
 int is_coroutine(quattro_state *state, PyObject *op);
 
-void set_not_a_coroutine(PyObject *op);
+void set_not_a_coroutine(quattro_state *state, PyObject *op);
 
 /* Close what a caller gave us and nobody will run; a callable needs nothing.  Leaves the error indicator as it was. */
 void close_coroutine(quattro_state *state, PyObject *coro);
@@ -21,6 +21,9 @@ void close_unstarted(quattro_state *state, PyObject *coro);
 
 /* Show the name of the caller's coroutine (or of the function behind a callable) as that of the coroutine `to` around
    it. */
-int copy_names(quattro_state *state, PyObject *to, PyObject *from);
+int copy_names(quattro_state *state, PyObject *to, PyObject *op);
+
+/* A callable raised the error that is set, instead of giving a coroutine: a note says where it is defined. */
+void add_callable_note(quattro_state *state, PyObject *callable);
 
 #endif

@@ -216,7 +216,7 @@ create_queued_lock_held(TaskGroup *self, const Call *call, PyObject *hook)
 static int
 keeps_slot_lock_held(TaskGroup *self, PyObject *task, PyObject *coro, int may_be_eager)
 {
-    int ended = may_be_eager ? has_ended_well(self->state, task) : 0;
+    int ended = may_be_eager ? ends_quietly(self->state, task, self->cancel_on_error) : 0;
     if (ended > 0) {
         return 0;
     }
@@ -311,20 +311,41 @@ create_now_lock_held(TaskGroup *self, const Call *call, int callable, int kind, 
     return task;
 }
 
-/* asyncio's RuntimeError with asyncio's text, and what to do about it as a note below it in the traceback. */
-static PyObject *
-refuse(TaskGroup *self, PyObject *coro, const char *why, const char *note)
+void
+set_already_entered(TaskGroup *self)
 {
-    close_coroutine(self->state, coro);
-    PyErr_Format(PyExc_RuntimeError, "TaskGroup %R %s", self, why);
-    PyObject *exc = PyErr_GetRaisedException();
-    PyObject *result = PyObject_CallMethod(exc, "add_note", "s", note);
-    if (result == NULL) {
-        PyErr_Clear();
+    PyErr_Format(PyExc_RuntimeError, "TaskGroup %R has already been entered", self);
+    add_note(PyUnicode_FromString("A group is used once: make a new one for each `async with`."));
+}
+
+int
+check_open_lock_held(TaskGroup *self, int background)
+{
+    const char *why, *note;
+    if (!self->entered) {
+        why = "has not been entered";
+        note = "Use it inside `async with TaskGroup() as tg:`.";
     }
-    Py_XDECREF(result);
-    PyErr_SetRaisedException(exc);
-    return NULL;
+    else if (self->finished || (self->exiting && self->tasks.used == 0)) {
+        why = "is finished";
+        note = "Its `async with` block has ended: create tasks inside it, or from the group's own tasks.";
+    }
+    else if (self->aborting) {
+        why = "is shutting down";
+        note = "Its tasks are being cancelled: one of them or the body failed, it was cancelled from outside, or somebody "
+               "called cancel(). The exit of the group raises the errors, if there are any.";
+    }
+    else if (background && self->stopping) {
+        why = "is shutting down";
+        note = "Its body and foreground tasks have ended, and its background tasks are being cancelled. What has to be "
+               "done still can be a task made by create_task().";
+    }
+    else {
+        return 0;
+    }
+    PyErr_Format(PyExc_RuntimeError, "TaskGroup %R %s", self, why);
+    add_note(PyUnicode_FromString(note));
+    return -1;
 }
 
 static PyObject *
@@ -338,25 +359,12 @@ create_lock_held(TaskGroup *self, const Call *call, int background)
         return NULL;
     }
     if (rc == 0 && !PyCallable_Check(coro)) {
-        set_not_a_coroutine(coro);
+        set_not_a_coroutine(state, coro);
         return NULL;
     }
-    if (!self->entered) {
-        return refuse(self, coro, "has not been entered", "Create tasks inside `async with TaskGroup() as tg:`.");
-    }
-    if (self->finished || (self->exiting && self->tasks.used == 0)) {
-        return refuse(self, coro, "is finished",
-                      "Its `async with` block has ended: create tasks inside it, or from the group's own tasks.");
-    }
-    if (self->aborting) {
-        return refuse(self, coro, "is shutting down",
-                      "Its tasks are being cancelled: one of them or the body failed, it was cancelled from outside, "
-                      "or somebody called cancel(). The exit of the group raises the errors, if there are any.");
-    }
-    if (background && self->stopping) {
-        return refuse(self, coro, "is shutting down",
-                      "Its body and foreground tasks have ended, and its background tasks are being cancelled. What "
-                      "has to be done still can be a task made by create_task().");
+    if (check_open_lock_held(self, background) < 0) {
+        close_coroutine(state, coro);
+        return NULL;
     }
     PyObject *hook;
     if (find_hook(self, &hook) < 0) {

@@ -80,7 +80,16 @@ abort_lock_held(TaskGroup *self)
     PyObject *first = NULL;
     collect_error(self, &first, cancel_tasks_lock_held(self));
     collect_error(self, &first, drain_queue_lock_held(self));
+    collect_error(self, &first, wake_waiters_lock_held(self));
     return raise_collected(first);
+}
+
+/* The Callback of a stop that was put off. */
+static int
+stop_later_lock_held(TaskGroup *self, PyObject *Py_UNUSED(ignored))
+{
+    self->stop_scheduled = 0;
+    return stop_background_lock_held(self);
 }
 
 int
@@ -91,8 +100,18 @@ stop_background_lock_held(TaskGroup *self)
     {
         return 0;
     }
-    self->stopping = 1;
-    return cancel_tasks_lock_held(self);
+    if (self->woken == 0) {
+        self->stopping = 1;
+        return cancel_tasks_lock_held(self);
+    }
+    // Who waited for a slot has been told of one: what it is about to make may be more for the background tasks to serve.
+    if (self->stop_scheduled) {
+        return 0;
+    }
+    PyObject *callback = Callback_new(self, stop_later_lock_held, "_stop", NULL);
+    self->stop_scheduled = callback != NULL && call_soon(self, callback, NULL, NULL) == 0;
+    Py_XDECREF(callback);
+    return self->stop_scheduled ? 0 : -1;
 }
 
 int
@@ -123,15 +142,7 @@ cancel_lock_held(TaskGroup *self)
 PyObject *
 TaskGroup__abort(PyObject *op, PyObject *Py_UNUSED(ignored))
 {
-    int rc;
-    BEGIN_SECTION(op);
-    rc = abort_lock_held(GROUP(op));
-    check_lock_held(GROUP(op));
-    END_SECTION();
-    if (rc < 0) {
-        return NULL;
-    }
-    Py_RETURN_NONE;
+    RETURN_NONE_LOCKED(op, abort_lock_held(GROUP(op)));
 }
 
 /* May the parent take its step right here, one iteration of the loop earlier than by way of the loop?  Only if it would
@@ -167,9 +178,10 @@ wake_parent_lock_held(TaskGroup *self, Turn *waiter)
     return raise_collected(first);
 }
 
-/* What a task's error does to the group (asyncio's _on_task_done from `self._errors.append(exc)` on). */
+/* What a task's error does to the group (asyncio's _on_task_done from `self._errors.append(exc)` on).  One that cancels
+   nothing is kept for the exit; but what served the other tasks is missed, and what is no Exception is no mere failure. */
 static int
-take_error_lock_held(TaskGroup *self, PyObject *task, PyObject *exc)
+take_error_lock_held(TaskGroup *self, PyObject *task, PyObject *exc, int background)
 {
     quattro_state *state = self->state;
     PyObject *first = NULL;
@@ -189,7 +201,9 @@ take_error_lock_held(TaskGroup *self, PyObject *task, PyObject *exc)
         self->told += parent != NULL;
         collect_error(task, &first, report_to_loop(self, message, exc, task));
     }
-    else if (parent_done == 0 && !self->aborting && !self->parent_cancel_requested) {
+    else if (parent_done == 0 && !self->aborting && !self->parent_cancel_requested
+             && (self->cancel_on_error || background || !PyErr_GivenExceptionMatches(exc, PyExc_Exception)))
+    {
         // The parent is cancelled to get it out of the body, and uncancelled in __aexit__().
         collect_error(task, &first, call_abort(self));
         self->parent_cancel_requested = 1;
@@ -201,12 +215,12 @@ take_error_lock_held(TaskGroup *self, PyObject *task, PyObject *exc)
 
 /* Ask a task that is done how it ended. */
 static int
-take_outcome_lock_held(TaskGroup *self, PyObject *task)
+take_outcome_lock_held(TaskGroup *self, PyObject *task, int background)
 {
     PyObject *exc;
     int rc = task_error(self->state, task, &exc);
     if (rc > 0) {
-        rc = take_error_lock_held(self, task, exc);
+        rc = take_error_lock_held(self, task, exc, background);
         Py_DECREF(exc);
     }
     return rc;
@@ -255,8 +269,8 @@ task_ended_lock_held(TaskGroup *self, PyObject *task, PyObject *error)
         waiter = (Turn *)Py_NewRef(self->waiter);
         waiter->state = TURN_RUNNING;
     }
-    collect_error(task, &first, error == NULL ? take_outcome_lock_held(self, task)
-                                              : take_error_lock_held(self, task, error));
+    collect_error(task, &first, error == NULL ? take_outcome_lock_held(self, task, kind == KIND_BACKGROUND)
+                                              : take_error_lock_held(self, task, error, kind == KIND_BACKGROUND));
     if (kind == KIND_SLOT) {
         collect_error(task, &first, release_and_start_lock_held(self));
     }

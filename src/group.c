@@ -1,5 +1,6 @@
 /* The type TaskGroup: its methods, what it shows, its memory; and the async def functions that stand for two of them. */
 
+#include "attributes.h"
 #include "await.h"
 #include "create.h"
 #include "ending.h"
@@ -22,6 +23,8 @@ TaskGroup_new(PyTypeObject *type, PyObject *Py_UNUSED(args), PyObject *Py_UNUSED
         Link_init_head(&self->queue);
         Link_init_head(&self->granted);
         Link_init_head(&self->cancelled);
+        Link_init_head(&self->waiters);
+        self->cancel_on_error = 1;
     }
     return (PyObject *)self;
 }
@@ -44,7 +47,30 @@ parse_limit(PyObject *value, Py_ssize_t *limit)
     }
     if (*limit < 1) {
         PyErr_SetString(PyExc_ValueError, "concurrency_limit must be >= 1");
+        add_note(PyUnicode_FromString("None is for no limit."));
         return -1;
+    }
+    return 0;
+}
+
+/* The keywords that there are: new references to *limit and *cancel_on_error, NULL if not given.  0, or -1 and TypeError. */
+static int
+parse_keywords(quattro_state *state, PyObject *kwargs, PyObject **limit, PyObject **cancel_on_error)
+{
+    PyObject *name, *value;
+    Py_ssize_t pos = 0;
+    while (kwargs != NULL && PyDict_Next(kwargs, &pos, &name, &value)) {
+        if (PyUnicode_Compare(name, state->str_concurrency_limit) == 0) {
+            Py_XSETREF(*limit, Py_NewRef(value));
+        }
+        else if (PyUnicode_Compare(name, state->str_cancel_on_error) == 0) {
+            Py_XSETREF(*cancel_on_error, Py_NewRef(value));
+        }
+        else {
+            PyErr_Format(PyExc_TypeError, "TaskGroup() got an unexpected keyword argument %R: it takes concurrency_limit "
+                         "and cancel_on_error only", name);
+            return -1;
+        }
     }
     return 0;
 }
@@ -53,45 +79,40 @@ static int
 TaskGroup_init(PyObject *op, PyObject *args, PyObject *kwargs)
 {
     TaskGroup *self = GROUP(op);
-    PyObject *value = NULL;
-    Py_ssize_t nkw = kwargs == NULL ? 0 : PyDict_GET_SIZE(kwargs);
+    PyObject *limit_value = NULL, *cancel_value = NULL;
     if (PyTuple_GET_SIZE(args) != 0) {
         PyErr_Format(PyExc_TypeError, "TaskGroup() takes no positional arguments (%zd given): "
                      "write concurrency_limit=...", PyTuple_GET_SIZE(args));
         return -1;
     }
-    if (nkw > 0 && PyDict_GetItemRef(kwargs, self->state->str_concurrency_limit, &value) < 0) {
-        return -1;
+    Py_ssize_t limit = 0;
+    int cancel_on_error = 1;
+    int rc = parse_keywords(self->state, kwargs, &limit_value, &cancel_value);
+    if (rc == 0 && cancel_value != NULL) {
+        cancel_on_error = rc = PyObject_IsTrue(cancel_value);
     }
-    if (nkw != (value != NULL)) {
-        Py_XDECREF(value);
-        PyObject *name = NULL;
-        Py_ssize_t pos = 0;
-        while (PyDict_Next(kwargs, &pos, &name, NULL)
-               && PyUnicode_Compare(name, self->state->str_concurrency_limit) == 0)
-        {
-        }
-        PyErr_Format(PyExc_TypeError,
-                     "TaskGroup() got an unexpected keyword argument %R: it takes concurrency_limit only", name);
-        return -1;
+    if (rc >= 0) {
+        rc = parse_limit(limit_value, &limit);
     }
-    Py_ssize_t limit;
-    int rc = parse_limit(value, &limit);
-    Py_XDECREF(value);
+    Py_XDECREF(limit_value);
+    Py_XDECREF(cancel_value);
     if (rc < 0) {
         return -1;
     }
+    int entered;
     BEGIN_SECTION(op);
-    if (self->entered) {
-        PyErr_Format(PyExc_RuntimeError, "TaskGroup %R has already been entered", op);
-        rc = -1;
-    }
-    else {
+    entered = self->entered;
+    if (!entered) {
         self->limit = limit;
+        self->cancel_on_error = cancel_on_error != 0;
         self->parent_cancel_requested = self->cancel_on_enter = 0;
     }
     END_SECTION();
-    return rc;
+    if (entered) {
+        set_already_entered(self);
+        return -1;
+    }
+    return 0;
 }
 
 PyDoc_STRVAR(TaskGroup_aenter_doc,
@@ -208,6 +229,31 @@ TaskGroup_create_background_task(PyObject *op, PyObject *const *args, Py_ssize_t
     return create(op, args, nargs, kwnames, 1);
 }
 
+PyDoc_STRVAR(TaskGroup_wait_for_slot_doc,
+"wait_for_slot($self, /)\n--\n\n"
+"Wait until a foreground task that is created now starts without queueing.\n\n"
+"That is so when a slot of the concurrency limit is free, nothing is queued, and every task that was granted a slot\n"
+"has started. Then, or without a limit, it returns at once. So a producer takes its next item only when it can be\n"
+"worked on. Nothing is reserved: everyone who waits is woken, in order of arrival, and whoever finds the slot taken\n"
+"waits on in the old place. A foreground task of the group that waits holds a slot itself: with a limit of 1 it waits\n"
+"for ever.\n\n"
+"Returns:\n"
+"    None\n\n"
+"Raises:\n"
+"    RuntimeError: The group has not been entered, is shutting down (the body and the group's tasks that wait get\n"
+"        their own CancelledError instead), or is finished.\n\n"
+"Example:\n"
+"    >>> async with TaskGroup(concurrency_limit=10) as tg:\n"
+"    ...     for url in urls:            # or messages of a queue, without end\n"
+"    ...         await tg.wait_for_slot()\n"
+"    ...         tg.create_task(fetch(url))");
+
+static PyObject *
+TaskGroup_wait_for_slot(PyObject *op, PyObject *Py_UNUSED(ignored))
+{
+    return Await_new(GROUP(op), AWAIT_SLOT, NULL);
+}
+
 PyDoc_STRVAR(TaskGroup_cancel_doc,
 "cancel($self, /)\n--\n\n"
 "Leave the group early: cancel its tasks and its body, and swallow that cancellation at the exit.\n\n"
@@ -222,15 +268,7 @@ PyDoc_STRVAR(TaskGroup_cancel_doc,
 static PyObject *
 TaskGroup_cancel(PyObject *op, PyObject *Py_UNUSED(ignored))
 {
-    int rc;
-    BEGIN_SECTION(op);
-    rc = cancel_lock_held(GROUP(op));
-    check_lock_held(GROUP(op));
-    END_SECTION();
-    if (rc < 0) {
-        return NULL;
-    }
-    Py_RETURN_NONE;
+    RETURN_NONE_LOCKED(op, cancel_lock_held(GROUP(op)));
 }
 
 PyDoc_STRVAR(TaskGroup_statistics_doc,
@@ -251,16 +289,6 @@ static Py_ssize_t
 count_running(TaskGroup *self)
 {
     return self->limit > 0 ? self->slots : (Py_ssize_t)(self->tasks.used - self->background);
-}
-
-static PyObject *
-TaskGroup_get_concurrency_limit(PyObject *op, void *Py_UNUSED(closure))
-{
-    Py_ssize_t limit;
-    BEGIN_SECTION(op);
-    limit = GROUP(op)->limit;
-    END_SECTION();
-    return limit == 0 ? Py_NewRef(Py_None) : PyLong_FromSsize_t(limit);
 }
 
 static PyObject *
@@ -329,86 +357,6 @@ TaskGroup_reduce(PyObject *op, PyObject *Py_UNUSED(ignored))
     return NULL;
 }
 
-/* Frozen, so that whoever adds a task to it in the hope of asyncio's set (CPython issue 111838) hears that it can't. */
-static PyObject *
-TaskGroup_get_tasks(PyObject *op, void *Py_UNUSED(closure))
-{
-    TaskGroup *self = GROUP(op);
-    // __hash__ of a task may be anybody's: first the references, then the set.
-    PyObject *list = PyList_New(0);
-    int rc = list == NULL ? -1 : 0;
-    BEGIN_SECTION(op);
-    for (size_t i = self->tasks.begin; rc == 0 && i < self->tasks.end; i++) {
-        if (self->tasks.entries[i] != 0) {
-            rc = PyList_Append(list, ENTRY_TASK(self->tasks.entries[i]));
-        }
-    }
-    END_SECTION();
-    PyObject *result = rc < 0 ? NULL : PyFrozenSet_New(list);
-    Py_XDECREF(list);
-    return result;
-}
-
-static PyObject *
-TaskGroup_get_errors(PyObject *op, void *Py_UNUSED(closure))
-{
-    TaskGroup *self = GROUP(op);
-    PyObject *result;
-    BEGIN_SECTION(op);
-    if (self->errors == NULL && !self->finished) {
-        self->errors = PyList_New(0);
-        result = Py_XNewRef(self->errors);
-    }
-    else {
-        result = Py_NewRef(self->errors == NULL ? Py_None : self->errors);
-    }
-    END_SECTION();
-    return result;
-}
-
-/* An object, None where it is not set. */
-static PyObject *
-TaskGroup_get_object(PyObject *op, void *offset)
-{
-    PyObject *result;
-    BEGIN_SECTION(op);
-    PyObject *value = *(PyObject **)((char *)op + (size_t)offset);
-    result = Py_NewRef(value == NULL ? Py_None : value);
-    END_SECTION();
-    return result;
-}
-
-#define FLAG_GETTER(name) \
-    static PyObject * \
-    TaskGroup_get_##name(PyObject *op, void *Py_UNUSED(closure)) \
-    { \
-        int value; \
-        BEGIN_SECTION(op); \
-        value = GROUP(op)->name; \
-        END_SECTION(); \
-        return PyBool_FromLong(value); \
-    }
-
-FLAG_GETTER(entered)
-FLAG_GETTER(exiting)
-FLAG_GETTER(aborting)
-FLAG_GETTER(parent_cancel_requested)
-FLAG_GETTER(cancel_on_enter)
-
-/* Subclasses set it, in __init__() mostly, so that an error of a task neither aborts the group nor cancels the body. */
-static int
-TaskGroup_set_parent_cancel_requested(PyObject *op, PyObject *value, void *Py_UNUSED(closure))
-{
-    int truth = value == NULL ? 0 : PyObject_IsTrue(value);
-    if (truth < 0) {
-        return -1;
-    }
-    BEGIN_SECTION(op);
-    GROUP(op)->parent_cancel_requested = truth != 0;
-    END_SECTION();
-    return 0;
-}
-
 static int
 TaskGroup_traverse(PyObject *op, visitproc visit, void *arg)
 {
@@ -429,8 +377,8 @@ TaskGroup_traverse(PyObject *op, visitproc visit, void *arg)
     for (size_t i = self->tasks.begin; i < self->tasks.end; i++) {
         Py_VISIT(ENTRY_TASK(self->tasks.entries[i]));
     }
-    Link *heads[] = {&self->queue, &self->granted, &self->cancelled};
-    for (int i = 0; i < 3; i++) {
+    Link *heads[] = {&self->queue, &self->granted, &self->cancelled, &self->waiters};
+    for (int i = 0; i < 4; i++) {
         // A group whose tp_new failed half-way has no lists yet.
         for (Link *link = heads[i]->next; link != NULL && link != heads[i]; link = link->next) {
             Py_VISIT(TURN_OF(link));
@@ -454,8 +402,9 @@ TaskGroup_clear(PyObject *op)
     Py_CLEAR(self->done);
     Py_CLEAR(self->start);
     drop_tools(self);
-    Link *heads[] = {&self->queue, &self->granted, &self->cancelled};
-    for (int i = 0; i < 3; i++) {
+    Link *heads[] = {&self->queue, &self->granted, &self->cancelled, &self->waiters};
+    BEGIN_SECTION(op);
+    for (int i = 0; i < 4; i++) {
         while (!Link_is_empty(heads[i])) {
             Turn *turn = TURN_OF(heads[i]->next);
             Py_INCREF(turn);
@@ -463,6 +412,7 @@ TaskGroup_clear(PyObject *op)
             Py_DECREF(turn);
         }
     }
+    END_SECTION();
     self->background = 0;
     TaskSet_clear(&self->tasks);
     return 0;
@@ -474,7 +424,7 @@ static void
 TaskGroup_finalize(PyObject *op)
 {
     TaskGroup *self = GROUP(op);
-    if (self->exiting || self->finished || self->errors == NULL || self->loop == NULL) {
+    if (self->exiting || self->finished || self->errors == NULL || self->loop == NULL || Py_IsFinalizing()) {
         return;
     }
     PyObject *exc = PyErr_GetRaisedException();
@@ -483,8 +433,9 @@ TaskGroup_finalize(PyObject *op)
     self->errors = NULL;
     for (Py_ssize_t i = 0; i < PyList_GET_SIZE(errors) - self->told; i++) {
         PyObject *error = PyList_GetItemRef(errors, i);
-        PyObject *context = error == NULL ? NULL : Py_BuildValue("{s:s,s:O}", "message", "unhandled error in a TaskGroup that was never left",
-                                          "exception", error);
+        PyObject *context = error == NULL ? NULL
+                            : Py_BuildValue("{s:s,s:O}", "message", "unhandled error in a TaskGroup that was never left",
+                                            "exception", error);
         PyObject *result = context == NULL ? NULL
                            : PyObject_CallMethod(self->loop, "call_exception_handler", "O", context);
         if (result == NULL) {
@@ -513,14 +464,17 @@ TaskGroup_dealloc(PyObject *op)
 }
 
 PyDoc_STRVAR(TaskGroup_doc,
-"TaskGroup(*, concurrency_limit=None)\n--\n\n"
+"TaskGroup(*, concurrency_limit=None, cancel_on_error=True)\n--\n\n"
 "asyncio.TaskGroup with background tasks and a concurrency limit.\n\n"
 "An asynchronous context manager for a group of tasks. Its exit waits for all of them; if one fails, the others are\n"
 "cancelled, and the errors are raised as an ExceptionGroup. The rules are those of asyncio.TaskGroup of CPython 3.15,\n"
 "on every CPython from 3.11. A group is used once, by one event loop in one thread.\n\n"
 "Args:\n"
 "    concurrency_limit (int | None): How many foreground tasks may run at once, at least 1; the rest queue, first\n"
-"        in, first out. None for no limit.\n\n"
+"        in, first out. None for no limit.\n"
+"    cancel_on_error (bool): Whether the error of a foreground task cancels the others and the body, as in asyncio. If\n"
+"        not, errors are kept and raised together at the exit (CPython issue 101581); but the body's own error, an\n"
+"        error of a background task, and what is no Exception abort the group as ever.\n\n"
 "Raises:\n"
 "    ValueError: The limit is less than 1.\n"
 "    TypeError: The limit is not an integer, or is not passed by name.\n\n"
@@ -537,6 +491,7 @@ static PyMethodDef TaskGroup_methods[] = {
      TaskGroup_create_task_doc},
     {"create_background_task", (PyCFunction)(void (*)(void))TaskGroup_create_background_task,
      METH_FASTCALL | METH_KEYWORDS, TaskGroup_create_background_task_doc},
+    {"wait_for_slot", TaskGroup_wait_for_slot, METH_NOARGS, TaskGroup_wait_for_slot_doc},
     {"cancel", TaskGroup_cancel, METH_NOARGS, TaskGroup_cancel_doc},
     {"statistics", TaskGroup_statistics, METH_NOARGS, TaskGroup_statistics_doc},
     {"_abort", TaskGroup__abort, METH_NOARGS, PyDoc_STR("Cancel every task of the group, once.")},
@@ -544,24 +499,6 @@ static PyMethodDef TaskGroup_methods[] = {
     {"__reduce__", TaskGroup_reduce, METH_NOARGS, NULL},
     {"__class_getitem__", Py_GenericAlias, METH_O | METH_CLASS, NULL},
     {NULL, NULL, 0, NULL},
-};
-
-static PyGetSetDef TaskGroup_getset[] = {
-    {"concurrency_limit", TaskGroup_get_concurrency_limit, NULL,
-     PyDoc_STR("How many foreground tasks may run at once, an int; None without a limit."), NULL},
-    {"_tasks", TaskGroup_get_tasks, NULL, NULL, NULL},
-    {"_errors", TaskGroup_get_errors, NULL, NULL, NULL},
-    {"_loop", TaskGroup_get_object, NULL, NULL, (void *)offsetof(TaskGroup, loop)},
-    {"_parent_task", TaskGroup_get_object, NULL, NULL, (void *)offsetof(TaskGroup, parent)},
-    {"_base_error", TaskGroup_get_object, NULL, NULL, (void *)offsetof(TaskGroup, base_error)},
-    {"_on_completed_fut", TaskGroup_get_object, NULL, NULL, (void *)offsetof(TaskGroup, waiter)},
-    {"_entered", TaskGroup_get_entered, NULL, NULL, NULL},
-    {"_exiting", TaskGroup_get_exiting, NULL, NULL, NULL},
-    {"_aborting", TaskGroup_get_aborting, NULL, NULL, NULL},
-    {"_parent_cancel_requested", TaskGroup_get_parent_cancel_requested, TaskGroup_set_parent_cancel_requested, NULL,
-     NULL},
-    {"_cancel_on_enter", TaskGroup_get_cancel_on_enter, NULL, NULL, NULL},
-    {NULL, NULL, NULL, NULL, NULL},
 };
 
 static PyType_Slot TaskGroup_slots[] = {
@@ -588,7 +525,7 @@ PyType_Spec TaskGroup_spec = {
 /* --- async def, for those who look -------------------------------------------------------------------------------- */
 
 /* unittest, unittest.mock and others ask inspect.iscoroutinefunction() whether to await what a method returns, and that
-   knows functions only.  So the package's class has __aenter__() and __aexit__() as `async def` functions, which do what
+   knows functions only.  So the package's class has these methods as `async def` functions, which do what
    ours do; and whoever calls them as they are meant to be called gets there without the frame. */
 static int
 is_group(PyObject *op)
@@ -620,6 +557,15 @@ call_aenter(PyObject *function, PyObject *const *args, size_t nargsf, PyObject *
 }
 
 static PyObject *
+call_wait_for_slot(PyObject *function, PyObject *const *args, size_t nargsf, PyObject *kwnames)
+{
+    if (PyVectorcall_NARGS(nargsf) != 1 || kwnames != NULL || !is_group(args[0])) {
+        return call_as_written(function, args, nargsf, kwnames);
+    }
+    return TaskGroup_wait_for_slot(args[0], NULL);
+}
+
+static PyObject *
 call_aexit(PyObject *function, PyObject *const *args, size_t nargsf, PyObject *kwnames)
 {
     if (PyVectorcall_NARGS(nargsf) != 4 || kwnames != NULL || !is_group(args[0])) {
@@ -631,12 +577,14 @@ call_aexit(PyObject *function, PyObject *const *args, size_t nargsf, PyObject *k
 PyObject *
 TaskGroup_shorten(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t nargs)
 {
-    if (nargs != 2 || !PyFunction_Check(args[0]) || !PyFunction_Check(args[1])) {
-        PyErr_SetString(PyExc_TypeError, "_shorten() takes two functions");
-        return NULL;
+    const vectorcallfunc shorter[] = {call_aenter, call_aexit, call_wait_for_slot};
+    for (Py_ssize_t i = 0; i < 3; i++) {
+        if (nargs != 3 || !PyFunction_Check(args[i])) {
+            PyErr_SetString(PyExc_TypeError, "_shorten() takes three functions");
+            return NULL;
+        }
+        PyFunction_SetVectorcall((PyFunctionObject *)args[i], shorter[i]);
     }
-    PyFunction_SetVectorcall((PyFunctionObject *)args[0], call_aenter);
-    PyFunction_SetVectorcall((PyFunctionObject *)args[1], call_aexit);
     Py_RETURN_NONE;
 }
 

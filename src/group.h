@@ -40,6 +40,8 @@ typedef struct {
     Link queue;                 // turns that are QUEUED, the oldest first
     Link granted;               // turns that are GRANTED, the oldest first
     Link cancelled;             // turns that are CANCELLED and whose Tasks have yet to hear of it
+    Link waiters;               // who waits for a slot, by order of arrival
+    Py_ssize_t woken;           // of them, that have yet to look again
     unsigned entered : 1;
     unsigned exiting : 1;
     unsigned aborting : 1;
@@ -49,6 +51,8 @@ typedef struct {
     unsigned cancel_on_enter : 1;
     unsigned has_tasks : 1;     // or has had some
     unsigned may_ride : 1;      // no newcomer takes its first step after the last handle of `start`
+    unsigned cancel_on_error : 1;
+    unsigned stop_scheduled : 1; // the background tasks are stopped when the woken waiters have moved
     unsigned starting_now : 1;  // start_granted() is at work
     unsigned loop_is_asyncio : 1; // its create_task is asyncio's own
 } TaskGroup;
@@ -73,11 +77,11 @@ typedef struct Turn {
     unsigned slot : 1;          // holds one
     unsigned quiet : 1;         // the Task has no done callback of ours
     unsigned yields : 1;        // a callable's: its Task is going to wait, for what is its first step to others
-    unsigned exit : 1;          // what the parent waits on, or has waited on
+    unsigned waiter : 1;        // has no place in the queue: the exit or wait_for_slot() waits on it
 } Turn;
 
 typedef enum {
-    AWAIT_ENTER, AWAIT_EXIT, AWAIT_TASKS, AWAIT_LOOP, AWAIT_DONE,
+    AWAIT_ENTER, AWAIT_EXIT, AWAIT_SLOT, AWAIT_TASKS, AWAIT_LOOP, AWAIT_DONE,
 } AwaitStage;
 
 /* One a group and kind, so that a task costs no allocation of ours.  It is no builtin method, because what it calls may
@@ -113,7 +117,7 @@ check_list(TaskGroup *self, const Link *head)
     for (const Link *link = head->next; link != head; link = link->next, count++) {
         const Turn *turn = TURN_OF(link);
         assert(link->next->prev == link && link->prev->next == link);
-        assert(Py_REFCNT(turn) > 0 && turn->group == self && !turn->exit);
+        assert(Py_REFCNT(turn) > 0 && turn->group == self && !turn->waiter);
         assert(turn->task != NULL);
         assert(turn->state == (head == &self->queue ? TURN_QUEUED : head == &self->granted ? TURN_GRANTED : TURN_CANCELLED));
         assert(turn->slot == (head == &self->granted));
@@ -149,7 +153,7 @@ check_lock_held(TaskGroup *self)
     ASSERT_LOCKED(self);
     assert(self->slots >= 0 && self->slots <= (self->limit > 0 ? self->limit : 0));
     assert(self->starting >= 0 && self->starting <= self->slots);
-    assert(self->handles >= 0);
+    assert(self->handles >= 0 && self->woken >= 0);
     // What is checked after every transition must not make ten thousand of them a matter of their square.
     if (self->tasks.end - self->tasks.begin < 64 || self->tasks.used % 64 == 0) {
         check_tasks(self);
@@ -176,10 +180,21 @@ check_lock_held(TaskGroup *self)
 #  define check_lock_held(group) ((void)(group))
 #endif
 
+/* The end of a method that returns None: make the call with the lock, and check what it has left. */
+#define RETURN_NONE_LOCKED(group, call) \
+    do { \
+        int rc_; \
+        BEGIN_SECTION(group); \
+        rc_ = (call); \
+        check_lock_held((TaskGroup *)(group)); \
+        END_SECTION(); \
+        return rc_ < 0 ? NULL : Py_NewRef(Py_None); \
+    } while (0)
+
 extern PyType_Spec TaskGroup_spec;
 extern PyStructSequence_Desc Statistics_desc;
 
-/* _shorten(aenter, aexit): the functions of the package's class are called without a frame from now on. */
+/* _shorten(aenter, aexit, wait_for_slot): the functions of the package's class are called without a frame from now on. */
 PyObject *TaskGroup_shorten(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t nargs);
 
 #endif

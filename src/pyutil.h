@@ -46,6 +46,32 @@ raise_collected(PyObject *first)
     return first == NULL ? 0 : -1;
 }
 
+/* Did the error that is set pass through a frame? */
+static inline int
+error_has_traceback(void)
+{
+    PyObject *exc = PyErr_GetRaisedException();
+    PyObject *traceback = PyException_GetTraceback(exc);
+    int rc = traceback != NULL;
+    Py_XDECREF(traceback);
+    PyErr_SetRaisedException(exc);
+    return rc;
+}
+
+/* What to do about the error that is set, as a note below it in the traceback. */
+static inline void
+add_note(PyObject *note)
+{
+    PyObject *exc = PyErr_GetRaisedException();
+    PyObject *result = note == NULL ? NULL : PyObject_CallMethod(exc, "add_note", "O", note);
+    if (result == NULL) {
+        report_unraisable(exc);
+    }
+    Py_XDECREF(result);
+    Py_XDECREF(note);
+    PyErr_SetRaisedException(exc);
+}
+
 /* Is dict[key] this object?  -1 on error. */
 static inline int
 dict_item_is(PyObject *dict, PyObject *key, PyObject *value)

@@ -39,7 +39,7 @@ int
 tell_cancelled_lock_held(Turn *turn)
 {
     TaskGroup *self = turn->group;
-    if (turn->exit) {
+    if (turn->waiter) {
         return turn_step_task_lock_held(turn, NULL);
     }
     if (turn->waker == NULL || turn->link.next != NULL) {
@@ -48,6 +48,36 @@ tell_cancelled_lock_held(Turn *turn)
     Py_INCREF(turn);
     Link_append(&self->cancelled, &turn->link);
     return self->handles > 0 ? 0 : schedule_handle_lock_held(self);
+}
+
+int
+wake_waiters_lock_held(TaskGroup *self)
+{
+    ASSERT_LOCKED(self);
+    if (Link_is_empty(&self->waiters) || !(self->aborting || self->finished || slot_is_free(self))) {
+        return 0;
+    }
+    // What the loop is asked may change the list.
+    Py_ssize_t count = 0;
+    Turn **turns = PyMem_New(Turn *, Link_length(&self->waiters));
+    if (turns == NULL) {
+        PyErr_NoMemory();
+        return -1;
+    }
+    for (Link *link = self->waiters.next; link != &self->waiters; link = link->next) {
+        turns[count++] = (Turn *)Py_NewRef(TURN_OF(link));
+    }
+    PyObject *first = NULL;
+    for (Py_ssize_t i = 0; i < count; i++) {
+        if (turns[i]->link.next != NULL && turns[i]->state == TURN_QUEUED) {
+            turns[i]->state = TURN_RUNNING;
+            self->woken++;
+            collect_error(self, &first, turn_step_task_lock_held(turns[i], NULL));
+        }
+        Py_DECREF(turns[i]);
+    }
+    PyMem_Free(turns);
+    return raise_collected(first);
 }
 
 /* Is the first step of a granted turn's Task going to be a cancellation?  Then the slot, in which nothing would run, is
@@ -99,8 +129,11 @@ fill_slots_lock_held(TaskGroup *self)
 int
 grant_lock_held(TaskGroup *self)
 {
+    PyObject *first = NULL;
     fill_slots_lock_held(self);
-    return schedule_start_lock_held(self);
+    collect_error(self, &first, schedule_start_lock_held(self));
+    collect_error(self, &first, wake_waiters_lock_held(self));
+    return raise_collected(first);
 }
 
 int
@@ -231,6 +264,7 @@ start_granted_lock_held(TaskGroup *self)
     Py_XDECREF(future);
     // Who is left, because an error ended the loop (KeyboardInterrupt, say), is not lost.
     collect_error(self, &first, schedule_start_lock_held(self));
+    collect_error(self, &first, wake_waiters_lock_held(self));
     return raise_collected(first);
 }
 
@@ -300,5 +334,6 @@ release_and_start_lock_held(TaskGroup *self)
     fill_slots_lock_held(self);
     collect_error(self, &first, now > 0 && nobody_before ? start_granted_lock_held(self)
                                                          : schedule_start_lock_held(self));
+    collect_error(self, &first, wake_waiters_lock_held(self));
     return raise_collected(first);
 }

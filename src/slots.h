@@ -37,4 +37,14 @@ int start_lock_held(TaskGroup *self, PyObject *ignored);
    the queue is due: it is started right here, unless somebody before it has yet to take a first step. */
 int release_and_start_lock_held(TaskGroup *self);
 
+/* Would a foreground task that is created now start without queueing? */
+static inline int
+slot_is_free(const TaskGroup *self)
+{
+    return self->limit == 0 || (self->slots < self->limit && self->queued == 0 && self->starting == 0);
+}
+
+/* Have all who wait for a slot look again, in the order in which they came, if there is one, or never will be. */
+int wake_waiters_lock_held(TaskGroup *self);
+
 #endif

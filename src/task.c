@@ -75,16 +75,17 @@ task_error(quattro_state *state, PyObject *task, PyObject **exc)
 }
 
 int
-has_ended_well(quattro_state *state, PyObject *task)
+ends_quietly(quattro_state *state, PyObject *task, int cancel_on_error)
 {
     int rc = call_is_true(task, state->str_done);
-    if (rc > 0) {
-        PyObject *exc = NULL;
-        rc = task_error(state, task, &exc);
-        Py_XDECREF(exc);
-        rc = rc < 0 ? -1 : !rc;
+    if (rc <= 0) {
+        return rc;
     }
-    return rc;
+    PyObject *exc = NULL;
+    rc = task_error(state, task, &exc);
+    int fatal = rc > 0 && (cancel_on_error || !PyErr_GivenExceptionMatches(exc, PyExc_Exception));
+    Py_XDECREF(exc);
+    return rc < 0 ? -1 : !fatal;
 }
 
 int

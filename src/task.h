@@ -22,8 +22,8 @@ int add_done_callback(TaskGroup *self, PyObject *task, PyObject *callback);
 
 int add_awaited_by(TaskGroup *self, PyObject *task);
 
-/* A task that may have run eagerly: has it ended so that its slot is free?  An error is looked at by its callback first.
-   -1 on error. */
-int has_ended_well(quattro_state *state, PyObject *task);
+/* A task that may have run eagerly: has it ended so that nothing comes of it, and its slot is free?  An error that aborts
+   the group is looked at by its callback first.  -1 on error. */
+int ends_quietly(quattro_state *state, PyObject *task, int cancel_on_error);
 
 #endif

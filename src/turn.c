@@ -39,15 +39,7 @@ turn_task_done_lock_held(Turn *self, PyObject *task)
 static PyObject *
 Turn_task_done(PyObject *op, PyObject *task)
 {
-    int rc;
-    BEGIN_SECTION(TURN(op)->group);
-    rc = turn_task_done_lock_held(TURN(op), task);
-    check_lock_held(TURN(op)->group);
-    END_SECTION();
-    if (rc < 0) {
-        return NULL;
-    }
-    Py_RETURN_NONE;
+    RETURN_NONE_LOCKED(TURN(op)->group, turn_task_done_lock_held(TURN(op), task));
 }
 
 static PyMethodDef Turn_task_done_def = {"_task_done", Turn_task_done, METH_O, NULL};
@@ -174,19 +166,25 @@ turn_begin_lock_held(Turn *self)
         PyErr_SetString(PyExc_RuntimeError, "the coroutine of this turn has been closed");
         return NULL;
     }
-    // By its Task's own first step, before which the others could not start.
-    if (!group->starting_now && schedule_start_lock_held(group) < 0) {
+    // If by its Task's own first step: before that the others could not start.
+    if (!group->starting_now && (schedule_start_lock_held(group) < 0 || wake_waiters_lock_held(group) < 0)) {
         close_coroutine(state, coro);
         Py_DECREF(coro);
         return NULL;
     }
     int rc = is_coroutine(state, coro);
     if (rc == 0) {
-        Py_SETREF(coro, PyObject_CallNoArgs(coro));
+        PyObject *callable = coro;
+        coro = PyObject_CallNoArgs(callable);
         rc = coro == NULL ? -1 : is_coroutine(state, coro);
         if (rc == 0) {
-            set_not_a_coroutine(coro);
+            set_not_a_coroutine(state, coro);
+            add_callable_note(state, callable);
         }
+        else if (coro == NULL && PyErr_ExceptionMatches(PyExc_TypeError) && !error_has_traceback()) {
+            add_callable_note(state, callable);     // it was not even entered
+        }
+        Py_DECREF(callable);
     }
     if (rc <= 0) {
         Py_CLEAR(coro);
@@ -270,15 +268,7 @@ Turn_begin(PyObject *op, PyObject *Py_UNUSED(ignored))
 static PyObject *
 turn_ended(PyObject *op, int failed)
 {
-    int rc;
-    BEGIN_SECTION(TURN(op)->group);
-    rc = turn_end_lock_held(TURN(op), failed);
-    check_lock_held(TURN(op)->group);
-    END_SECTION();
-    if (rc < 0) {
-        return NULL;
-    }
-    Py_RETURN_NONE;
+    RETURN_NONE_LOCKED(TURN(op)->group, turn_end_lock_held(TURN(op), failed));
 }
 
 static PyObject *
@@ -299,7 +289,6 @@ turn_cancel_lock_held(Turn *self, PyObject *message)
     if (self->state != TURN_QUEUED && self->state != TURN_GRANTED) {
         return 0;
     }
-    assert(self->state == TURN_QUEUED || !self->exit);
     Py_INCREF(self);
     turn_leave_lock_held(self, TURN_CANCELLED);
     Py_XSETREF(self->message, Py_XNewRef(message));
@@ -383,15 +372,7 @@ Turn_add_done_callback(PyObject *op, PyObject *const *args, Py_ssize_t nargs, Py
     if (one_argument("add_done_callback", args, nargs, kwnames, TURN(op)->group->state->str_context, 1, &context) < 0) {
         return NULL;
     }
-    int rc;
-    BEGIN_SECTION(TURN(op)->group);
-    rc = turn_add_waker_lock_held(TURN(op), args[0], context);
-    check_lock_held(TURN(op)->group);
-    END_SECTION();
-    if (rc < 0) {
-        return NULL;
-    }
-    Py_RETURN_NONE;
+    RETURN_NONE_LOCKED(TURN(op)->group, turn_add_waker_lock_held(TURN(op), args[0], context));
 }
 
 static PyObject *

@@ -40,7 +40,7 @@ turn_leave_lock_held(Turn *self, TurnState state)
     int listed = self->link.next != NULL;
     if (listed) {
         Link_remove(&self->link);
-        self->group->queued -= self->state == TURN_QUEUED;
+        self->group->queued -= self->state == TURN_QUEUED && !self->waiter;
         self->group->starting -= self->state == TURN_GRANTED;
     }
     self->state = state;

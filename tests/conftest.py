@@ -11,6 +11,9 @@ from typing import Any
 
 import pytest
 from helpers import LOOPS
+from reference import ReferenceTaskGroup
+
+import quattro
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # A shell's background job ignores Ctrl-C, and so would the programs that tests interrupt.
@@ -56,6 +59,22 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
         runner.run(main())
     assert reports == []
     return True
+
+
+class Hooked(quattro.TaskGroup):
+    """A subclass with hooks, which takes other ways through the C."""
+
+    def _on_task_done(self, task: asyncio.Task[Any]) -> None:
+        super()._on_task_done(task)
+
+    def _abort(self) -> None:
+        super()._abort()
+
+
+@pytest.fixture(params=[quattro.TaskGroup, Hooked, ReferenceTaskGroup], ids=["ours", "hooked", "reference"])
+def TaskGroup(request: pytest.FixtureRequest) -> Any:
+    """The group that a rule is about: ours, a subclass of ours, and the oracle."""
+    return request.param
 
 
 @pytest.fixture

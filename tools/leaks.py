@@ -15,7 +15,7 @@ import copy
 import gc
 import sys
 from asyncio import CancelledError
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -341,6 +341,73 @@ async def stray_cancel() -> None:
     async with TaskGroup() as tg:
         tg.cancel()
         tg.cancel()
+
+
+# ---- map
+
+
+async def later(number: int) -> int:
+    await settle(number % 3)
+    return number
+
+
+async def numbers(fails: bool = False) -> AsyncIterator[int]:
+    for number in range(10):
+        await settle(number % 2)
+        yield number
+    if fails:
+        raise ValueError
+
+
+@path(TaskGroup)
+async def mapped() -> None:
+    async with TaskGroup(concurrency_limit=2) as tg:
+        for ordered in (True, False):
+            for source in (range(10), numbers()):
+                async for _ in tg.map(later, source, ordered=ordered, buffersize=3):
+                    pass
+            for source in (range(10), numbers()):
+                async for _ in tg.map(later, source, ordered=ordered):
+                    break
+
+
+@path(TaskGroup)
+async def map_that_fails() -> None:
+    async def half(number: int) -> float:
+        return await later(number) / (number - 5)
+
+    for source in (range(10), numbers(), numbers(fails=True)):
+        for f in (half, later):
+            with suppress(ExceptionGroup):
+                async with TaskGroup(concurrency_limit=2) as tg:
+                    async for _ in tg.map(f, source):
+                        pass
+
+
+@path(TaskGroup)
+async def map_that_is_cancelled() -> None:
+    for source in (range(10), numbers()):
+        async with TaskGroup(concurrency_limit=2) as tg:
+            results = tg.map(later, source)
+            for _ in range(3):
+                consumer = asyncio.ensure_future(anext(results))  # type: ignore[arg-type]
+                await asyncio.sleep(0)
+                consumer.cancel()
+                await asyncio.wait([consumer])
+            async for _ in results:
+                tg.cancel()
+        with suppress(RuntimeError):
+            await anext(results)
+
+
+@path(TaskGroup)
+async def map_that_is_refused() -> None:
+    with suppress(TypeError):
+        TaskGroup().map(later, [1])
+    with suppress(TypeError):
+        TaskGroup().map(later(1), [1])  # type: ignore[call-overload]
+    with suppress(RuntimeError):
+        await anext(TaskGroup().map(later, [1], buffersize=1))
 
 
 # ---- what is refused

@@ -136,9 +136,7 @@ MUTANTS = [
         "group:what_is_ready",
     ),
     Mutant("the parent overtakes what is ready", "&& PyObject_Size(ready) == 0;", ";", "group:what_is_ready steps"),
-    Mutant(
-        "uvloop's other callbacks are overtaken", "&& PyObject_Size(deques.last) == 0;", ";", "group steps differential"
-    ),
+    Mutant("uvloop's other callbacks are overtaken", "&& PyObject_Size(deques.last) == 0;", ";", "group steps"),
     Mutant(
         "a loop that raises then is not asked again",
         "collect_error(self, &first, now < 0 || timed < 0 ? -1 : 0);",
@@ -189,8 +187,8 @@ MUTANTS = [
     Mutant("lose a slot at an end", "    return release_lock_held(self->group);", "    return 0;", "limit"),
     Mutant(
         "lose the slot of a cancelled grant",
-        "int rc = turn_release_lock_held(self);\n    // W",
-        "int rc = 0;\n    // W",
+        "collect_error(self, &first, turn_release_lock_held(self));",
+        "",
         "limit",
     ),
     Mutant(
@@ -213,8 +211,8 @@ MUTANTS = [
     ),
     Mutant(
         "a refused coroutine is left open",
-        "    close_coroutine(self->state, coro);\n    PyErr_Format",
-        "    PyErr_Format",
+        "if (check_open_lock_held(self, background) < 0) {\n        close_coroutine(state, coro);",
+        "if (check_open_lock_held(self, background) < 0) {",
         "group:refus",
     ),
     Mutant("an unstarted coroutine is left open", "    if (started <= 0) {", "    if (0) {", "misuse"),
@@ -266,15 +264,15 @@ MUTANTS = [
     ),
     Mutant(
         "an eager failure frees its slot",
-        "rc = rc < 0 ? -1 : !rc;",
-        "rc = rc < 0 ? -1 : 1;",
+        "return rc < 0 ? -1 : !fatal;",
+        "return rc < 0 ? -1 : 1;",
         "limit",
         since=(3, 12),
     ),
     Mutant(
         "the queue is not drained on an abort",
-        "drain_queue_lock_held(self);\n    PyErr_SetRaisedException(exc);",
-        "PyErr_SetRaisedException(exc);",
+        "collect_error(self, &first, drain_queue_lock_held(self));",
+        "",
         "misuse limit",
     ),
     Mutant("a hole in the index", "            hole = i;\n", "", "group:any_order"),
@@ -287,6 +285,57 @@ MUTANTS = [
     ),
     Mutant("one may start while they stop", "    if (background && self->stopping) {", "    if (0) {", "background"),
     Mutant("they are cancelled though somebody did", "if (cancelling <= 0) {", "if (1) {", "background"),
+    # Errors that cancel nothing.
+    Mutant(
+        "an error cancels all the same",
+        "(self->cancel_on_error || background || !PyErr_GivenExceptionMatches(exc, PyExc_Exception))",
+        "1",
+        "cancel_on_error",
+    ),
+    Mutant(
+        "a background task's error cancels nothing",
+        "self->cancel_on_error || background ||",
+        "self->cancel_on_error ||",
+        "cancel_on_error",
+    ),
+    Mutant(
+        "SystemExit cancels nothing",
+        "|| background || !PyErr_GivenExceptionMatches(exc, PyExc_Exception)",
+        "|| background",
+        "cancel_on_error",
+    ),
+    Mutant(
+        "an eager failure keeps its slot",
+        "(cancel_on_error || !PyErr_GivenExceptionMatches(exc, PyExc_Exception))",
+        "1",
+        "cancel_on_error",
+        since=(3, 12),
+    ),
+    Mutant(
+        "the body's error is raised twice", "(!group->cancel_on_error && has_error(group, exc))", "0", "cancel_on_error"
+    ),
+    # Who waits for a slot.
+    Mutant(
+        "nobody is woken for a slot",
+        "self->woken++;\n            collect_error(",
+        "continue;\n            collect_error(",
+        "wait_for_slot",
+    ),
+    Mutant(
+        "who is beaten to a slot takes it",
+        "if (slot_is_free(group)) {",
+        "if (slot_is_free(group) || self->turn != NULL) {",
+        "wait_for_slot",
+    ),
+    Mutant(
+        "a waiter's wake-up is lost with it", "self->group->woken -= turn->state == TURN_RUNNING;", "", "wait_for_slot"
+    ),
+    Mutant(
+        "a waiter is left when the group aborts",
+        "drain_queue_lock_held(self));\n    collect_error(self, &first, wake_waiters_lock_held(self));",
+        "drain_queue_lock_held(self));",
+        "wait_for_slot",
+    ),
     # What others see, and their hooks.
     Mutant("the factory is ignored", "int is_none = factory == Py_None;", "int is_none = 1;", "transparency"),
     Mutant("the Task class is ignored", "c_task < 0 ? -1 : c_task ? LOOP_DIRECT", "1 ? LOOP_DIRECT", "transparency"),

@@ -1,7 +1,8 @@
 """Run the tests of the pure-Python package of the same name on ours: ``python namesake.py SDIST``.
 
-Its tests of TaskGroup run on quattro.TaskGroup, those of gather() on the function that docs/coming-from-namesake.md
-gives in its place. They are read from its sdist, which ``tools/run namesake`` downloads.
+Its tests of TaskGroup run on quattro.TaskGroup, those of gather() on the function that
+docs/coming-from-pure-python-quattro.md gives in its place. They are read from its sdist, which ``tools/run namesake``
+downloads.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import pytest
 
 import quattro
 
-PAGE = Path(__file__).parents[1] / "docs" / "coming-from-namesake.md"
+PAGE = Path(__file__).parents[1] / "docs" / "coming-from-pure-python-quattro.md"
 FILES = {"test_taskgroup_background_tasks.py": 8, "test_gather.py": 15}  # and how many tests each has
 
 # Tests that fail because of a difference that the page lists, with the reason.

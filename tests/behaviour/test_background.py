@@ -1,4 +1,4 @@
-"""Background tasks: design 3.2."""
+"""Background tasks: rules B of docs/behaviour.md."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from quattro import TaskGroup
 
 
 async def test_pump_feeds_a_consumer() -> None:
-    """A pump outlives the body, as long as the consumer that it feeds: the consumer gets everything."""
+    """A pump outlives the body, as long as the consumer that it feeds: the consumer gets everything. [B1]"""
     queue: asyncio.Queue[int] = asyncio.Queue(1)
     got: list[int] = []
 
@@ -31,7 +31,7 @@ async def test_pump_feeds_a_consumer() -> None:
 
 
 async def test_ends_after_the_last_foreground_task() -> None:
-    """Not the end of the body, nor that of some foreground tasks, but the last one's ends a background task."""
+    """Not the end of the body, nor that of some foreground tasks, but the last one's ends a background task. [B1]"""
     log = Log()
     async with TaskGroup(concurrency_limit=1) as tg:
         background = tg.create_background_task(log.waiter("background"))
@@ -42,7 +42,7 @@ async def test_ends_after_the_last_foreground_task() -> None:
 
 
 async def test_created_by_a_child_after_the_body_ended() -> None:
-    """A child may start a background task when the body has ended; it is cancelled at the end, too."""
+    """A child may start a background task when the body has ended; it is cancelled at the end, too. [G16, B1]"""
     tasks: list[asyncio.Task[Any]] = []
 
     async def child(tg: TaskGroup) -> None:
@@ -57,7 +57,7 @@ async def test_created_by_a_child_after_the_body_ended() -> None:
 
 
 async def test_takes_no_slot() -> None:
-    """Background tasks do not count against the limit."""
+    """Background tasks do not count against the limit. [B2]"""
     async with TaskGroup(concurrency_limit=1) as tg:
         for _ in range(5):
             tg.create_background_task(forever)
@@ -68,7 +68,7 @@ async def test_takes_no_slot() -> None:
 
 @pytest.mark.parametrize("phase", ["body", "exiting", "stopping"])
 async def test_error_aborts_the_group(phase: str) -> None:
-    """An error in a background task aborts the group before and after the body ended, and while it is cancelled."""
+    """An error in a background task aborts the group before and after the body ended, and while it is stopped. [B3]"""
     release = asyncio.Event()
 
     async def background() -> None:
@@ -97,7 +97,7 @@ async def test_error_aborts_the_group(phase: str) -> None:
 
 
 async def test_slow_to_stop_is_awaited_and_not_cancelled_again() -> None:
-    """A background task that takes its time, or swallows its cancel, is awaited; one cancel is all that it gets."""
+    """A background task that takes its time, or swallows its cancel, is awaited; it gets one cancel only. [B6]"""
     log: list[str] = []
 
     async def slow() -> None:
@@ -125,7 +125,7 @@ async def test_slow_to_stop_is_awaited_and_not_cancelled_again() -> None:
 
 @pytest.mark.parametrize("aborted", [False, True])
 async def test_cancelled_by_somebody_else_is_left_to_its_clean_up(aborted: bool) -> None:
-    """Who ends a background task in the last line of the body is followed by no second cancel, even on an abort."""
+    """A background task that the body's last line cancels gets no second cancel, even on an abort. [B5]"""
     log: list[str] = []
 
     async def background() -> None:
@@ -146,7 +146,7 @@ async def test_cancelled_by_somebody_else_is_left_to_its_clean_up(aborted: bool)
 
 
 async def test_flushing_helper_while_stopping() -> None:
-    """While background tasks are being stopped, create_task() works and is awaited; no background task may start."""
+    """While background tasks are stopped, create_task() works and is awaited; no background task may start. [B7, B8]"""
     log = Log()
     errors: list[str] = []
 
@@ -166,7 +166,7 @@ async def test_flushing_helper_while_stopping() -> None:
 
 
 async def test_that_ends_by_itself() -> None:
-    """A background task may return, or be cancelled, before the end."""
+    """A background task may return, or be cancelled, before the end. [B9]"""
     async with TaskGroup() as tg:
         done = tg.create_background_task(noop)
         gone = tg.create_background_task(forever)
@@ -210,7 +210,7 @@ async def test_outside_cancel_while_stopping() -> None:
 
 
 async def test_child_error_cancels_background_tasks() -> None:
-    """An error of a child ends the background tasks at once."""
+    """An error of a child ends the background tasks at once. [B4]"""
     with pytest.raises(ExceptionGroup):
         async with TaskGroup() as tg:
             background = tg.create_background_task(forever)

@@ -1,4 +1,4 @@
-"""The group: design 3.1. asyncio.TaskGroup's own suite is in test_conformance; here is what goes beyond it."""
+"""The group: rules G of docs/behaviour.md, beyond what asyncio.TaskGroup's own suite, in test_conformance, asks."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import contextlib
 import contextvars
 import gc
 import sys
-import sysconfig
 import weakref
 from typing import Any
 
@@ -20,7 +19,7 @@ from quattro import TaskGroup
 
 
 async def test_is_a_drop_in() -> None:
-    """isinstance(tg, asyncio.TaskGroup) holds, and `as tg` is the group."""
+    """isinstance(tg, asyncio.TaskGroup) holds, and `as tg` is the group. [T1]"""
     group = TaskGroup()
     assert isinstance(group, asyncio.TaskGroup)
     async with group as tg:
@@ -31,7 +30,7 @@ async def test_is_a_drop_in() -> None:
 
 
 async def test_documented_example() -> None:
-    """Functions passed uncalled run as tasks, and the background task ends after the others."""
+    """Functions passed uncalled run as tasks, and the background task ends after the others. [G2, G15]"""
     log = Log()
 
     async def task_1() -> Any:
@@ -54,7 +53,7 @@ async def test_documented_example() -> None:
 
 
 async def test_callable_is_called_in_its_task() -> None:
-    """What a callable does and raises belongs to the task that it starts."""
+    """What a callable does and raises belongs to the task that it starts. [G15]"""
     seen: list[Any] = []
 
     def make() -> Any:
@@ -74,7 +73,7 @@ async def test_callable_is_called_in_its_task() -> None:
 
 
 async def test_errors_and_body_error_are_grouped() -> None:
-    """The errors of tasks and of the body come in one group, without a cause."""
+    """The errors of tasks and of the body come in one group, without a cause. [G4]"""
     with pytest.raises(ExceptionGroup) as caught:
         async with TaskGroup() as tg:
             tg.create_task(fail(ValueError("child")))
@@ -90,7 +89,7 @@ async def test_errors_and_body_error_are_grouped() -> None:
 
 @pytest.mark.loops("asyncio", "uvloop", "debug")
 async def test_stray_cancellation_does_not_leave_the_group() -> None:
-    """A cancel() that hit the parent without its awaiting anything again is taken back at the exit, on every Python."""
+    """A cancel() that hit the parent without its awaiting anything again is taken back at the exit. [G8]"""
     async with TaskGroup() as tg:
         tg.cancel()
     await asyncio.sleep(0)  # would raise
@@ -113,7 +112,7 @@ async def test_fresh_outside_cancel_while_passing_through_the_loop() -> None:
 
 @pytest.mark.parametrize("with_error", [False, True])
 async def test_timeout_around_a_group(with_error: bool) -> None:
-    """A timeout around a group ends in its own error, leaves no cancellation behind, and is not lost."""
+    """A timeout around a group ends in its own error, leaves no cancellation behind, and is not lost. [G8]"""
 
     async def stubborn() -> None:
         try:
@@ -134,7 +133,7 @@ async def test_timeout_around_a_group(with_error: bool) -> None:
 
 
 async def test_outside_cancel_survives_an_exception_group() -> None:
-    """The parent that was cancelled from outside sees the cancellation at its next await after the ExceptionGroup."""
+    """A parent cancelled from outside sees the cancellation at its next await after the ExceptionGroup. [G7]"""
     seen: list[str] = []
 
     async def body() -> None:
@@ -166,7 +165,7 @@ async def test_outside_cancel_survives_an_exception_group() -> None:
 @pytest.mark.reports
 @pytest.mark.parametrize("kind", [SystemExit, KeyboardInterrupt])
 async def test_base_error_of_the_body_displaces_and_reports(kind: type[BaseException]) -> None:
-    """SystemExit and KeyboardInterrupt go on as they are; what they displace is reported; no cancel() is left over."""
+    """SystemExit and KeyboardInterrupt go on as they are; what they displace is reported; no cancel() is left. [G6]"""
     reports: list[dict[str, Any]] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: reports.append(context))
     error, child_error = kind(), ValueError("displaced")
@@ -185,7 +184,7 @@ async def test_base_error_of_the_body_displaces_and_reports(kind: type[BaseExcep
 
 
 def test_base_error_of_a_child_displaces_and_reports() -> None:
-    """The same for one of a task: the errors of other tasks and of the body are reported, in that order."""
+    """The same for one of a task: the errors of other tasks and of the body are reported, in that order. [G6]"""
     reports: list[dict[str, Any]] = []
     child_error, body_error = ValueError("child"), KeyError("body")
 
@@ -224,7 +223,7 @@ async def test_body_cancelled_error_with_child_error() -> None:
 @pytest.mark.parametrize("refusal", ["not entered", "finished", "shutting down"])
 @pytest.mark.parametrize("method", ["create_task", "create_background_task"])
 async def test_refusals_close_the_coroutine(refusal: str, method: str) -> None:
-    """The three RuntimeErrors of asyncio, in its words; the coroutine is closed."""
+    """The three RuntimeErrors of asyncio, in its words; the coroutine is closed. [G17]"""
     words = {"not entered": "has not been entered", "finished": "is finished", "shutting down": "is shutting down"}
     group = TaskGroup()
     coro = noop()
@@ -244,7 +243,7 @@ async def test_refusals_close_the_coroutine(refusal: str, method: str) -> None:
 
 
 async def test_repr_and_statistics() -> None:
-    """repr() is asyncio's with background and queued counts; statistics() has Trio's and anyio's names."""
+    """repr() is asyncio's with background and queued counts; statistics() has Trio's and anyio's names. [G22]"""
     group = TaskGroup(concurrency_limit=2)
     assert repr(group) == "<TaskGroup>"
     assert group.statistics() == (0, 0, 0, 2)
@@ -265,7 +264,7 @@ async def test_repr_and_statistics() -> None:
 
 
 async def test_after_the_exit_nothing_is_held() -> None:
-    """A finished group holds no task, no error and no parent."""
+    """A finished group holds no task, no error and no parent. [G20]"""
 
     class Marked(Exception):
         pass
@@ -301,7 +300,7 @@ async def test_after_the_exit_nothing_is_held() -> None:
 
 
 async def test_private_names_of_asyncio() -> None:
-    """What code in the wild reads of asyncio's group is there, and _abort() can be called."""
+    """What code in the wild reads of asyncio's group is there, and _abort() can be called. [G23]"""
     group = TaskGroup(concurrency_limit=1)
     assert not group._entered and group._loop is None and group._errors == []
     async with group:
@@ -319,7 +318,7 @@ async def test_private_names_of_asyncio() -> None:
 
 
 async def test_overridden_hooks_are_honoured() -> None:
-    """A subclass's _abort, _on_task_done, create_task, __aenter__ and __aexit__ are used, and may call ours."""
+    """A subclass's _abort, _on_task_done, create_task, __aenter__ and __aexit__ are used, and may call ours. [G23]"""
     calls: list[str] = []
 
     class Group(TaskGroup):
@@ -366,6 +365,59 @@ async def test_overridden_hook_comes_to_its_end_before_the_parent_goes_on() -> N
     assert seen == ["hook", "parent"]
 
 
+async def test_the_group_hears_first() -> None:
+    """Who awaits a task, or gave it a callback, learns of its error when the group has acted on it. [G9]"""
+    seen = []
+
+    async def boom() -> None:
+        await asyncio.sleep(0)
+        raise OSError
+
+    async def sibling() -> None:
+        try:
+            await task
+        except BaseException as error:
+            seen.append(f"sibling: {type(error).__name__}")
+            raise
+
+    with pytest.raises(ExceptionGroup) as caught:
+        async with TaskGroup() as tg:
+            task = tg.create_task(boom())
+            task.add_done_callback(lambda _: seen.append(f"callback: {tg!r}"))
+            tg.create_task(sibling())
+            try:
+                await task
+            except BaseException as error:
+                seen.append(f"body: {type(error).__name__}")
+                raise
+    assert [type(error) for error in caught.value.exceptions] == [OSError]
+    assert sorted(seen) == [
+        "body: CancelledError",
+        "callback: <TaskGroup tasks=1 errors=1 cancelling>",
+        "sibling: CancelledError",
+    ]
+
+
+async def test_private_names_that_are_written_to() -> None:
+    """What a program writes to asyncio's private names has asyncio's effect, or is an error. [G24]"""
+
+    class Forgiving(TaskGroup):
+        def __init__(self) -> None:
+            super().__init__()
+            self._parent_cancel_requested = True  # the body shall not be cancelled
+
+    body_went_on = False
+    with pytest.raises(ExceptionGroup):
+        async with Forgiving() as tg:
+            tg.create_task(fail(OSError()))
+            await settle()
+            body_went_on = True
+    assert body_went_on
+    async with TaskGroup() as tg:
+        with pytest.raises(AttributeError):
+            tg._tasks.add(asyncio.current_task())  # type: ignore[attr-defined]
+
+
 async def test_subclass_with_arguments_and_attributes() -> None:
     """A subclass may have an __init__ of its own, attributes and weak references."""
 
@@ -409,7 +461,7 @@ async def test_abort_by_an_eager_task_cancels_it_once() -> None:
 
 
 async def test_abort_cancels_once() -> None:
-    """On abort every task gets one cancel, background and queued ones too."""
+    """On abort every task gets one cancel, background and queued ones too. [G3, B4]"""
     with pytest.raises(ExceptionGroup):
         async with TaskGroup(concurrency_limit=3) as tg:
             tasks = [tg.create_task(forever()) for _ in range(2)]
@@ -422,7 +474,7 @@ async def test_abort_cancels_once() -> None:
 
 @pytest.mark.parametrize("when", ["before", "body", "child", "exiting", "after"])
 async def test_cancel(when: str) -> None:
-    """cancel() leaves the group without CancelledError, whenever it is called."""
+    """cancel() leaves the group without CancelledError, whenever it is called. [G13]"""
     group = TaskGroup()
 
     async def canceller() -> None:
@@ -451,7 +503,7 @@ async def test_cancel(when: str) -> None:
 
 
 async def test_outside_cancel_while_cancel_is_carried_out() -> None:
-    """A cancel from outside that comes while the exit waits for what cancel() cancelled goes on after it."""
+    """A cancel from outside that comes while the exit waits for what cancel() cancelled goes on after it. [G14]"""
     gate = asyncio.get_running_loop().create_future()
 
     async def slow() -> None:
@@ -497,7 +549,7 @@ async def test_async_generator_closed_early() -> None:
 
 
 async def test_exit_in_another_task() -> None:
-    """A group that is exited in another task than it was entered in (as some test fixtures do) just works."""
+    """A group that is exited in another task than it was entered in (as some test fixtures do) just works. [X6]"""
     group = TaskGroup()
     await asyncio.ensure_future(_enter(group))
     task = group.create_task(noop())
@@ -523,7 +575,7 @@ async def test_exit_stack() -> None:
 
 
 async def test_parent_cancelled_at_the_exit() -> None:
-    """A parent cancelled while it waits at the exit cancels its tasks and goes on with the message."""
+    """A parent cancelled while it waits at the exit cancels its tasks and goes on with the message. [G7]"""
 
     async def body() -> None:
         async with TaskGroup(concurrency_limit=1) as tg:
@@ -540,7 +592,7 @@ async def test_parent_cancelled_at_the_exit() -> None:
 
 
 async def test_task_error_after_the_exit_was_broken_off() -> None:
-    """A group whose parent was destroyed while waiting reports errors to the loop, not to nobody."""
+    """A group whose parent was destroyed while waiting reports errors to the loop, not to nobody. [G21]"""
     group = TaskGroup()
     waiting = group.__aenter__().__await__()
     with contextlib.suppress(StopIteration):
@@ -630,7 +682,7 @@ async def test_callbacks_that_a_task_gives_itself_run_before_the_parent_goes_on(
 @pytest.mark.loops("asyncio")
 @pytest.mark.parametrize("own", ["nothing", "create_task", "_ready"])
 async def test_what_is_ready_runs_before_the_parent_goes_on(own: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """On asyncio's loop the parent overtakes nothing, as if the loop had woken it, whoever patches the loop."""
+    """On asyncio's loop the parent overtakes nothing, as if the loop had woken it, whoever patches the loop. [G10]"""
     loop: Any = asyncio.get_running_loop()
     seen: list[str] = []
 

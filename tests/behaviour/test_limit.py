@@ -1,4 +1,4 @@
-"""The concurrency limit: design 3.3."""
+"""The concurrency limit: rules L of docs/behaviour.md."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Index:
 
 
 def test_limits_that_are_taken() -> None:
-    """None, or anything with __index__ from 1 on; a huge one clamps."""
+    """None, or anything with __index__ from 1 on; a huge one clamps. [L1]"""
     assert TaskGroup(concurrency_limit=None).concurrency_limit is None
     assert TaskGroup(concurrency_limit=1).concurrency_limit == 1
     assert TaskGroup(concurrency_limit=Index(7)).concurrency_limit == 7
@@ -39,14 +39,14 @@ def test_limits_that_are_taken() -> None:
 
 @pytest.mark.parametrize("limit", [0, -1, -(10**30), Index(0), False])
 def test_limits_below_one(limit: Any) -> None:
-    """Less than 1 is a ValueError."""
-    with pytest.raises(ValueError, match=r"^concurrency_limit must be >= 1$"):
+    """Less than 1 is a ValueError, with a note that says how to have none. [L1]"""
+    with pytest.raises(ValueError, match=r"^concurrency_limit must be >= 1\nNone is for no limit\.$"):
         TaskGroup(concurrency_limit=limit)
 
 
 @pytest.mark.parametrize("limit", [1.5, float("nan"), float("inf"), "3", b"3", [], object()])
 def test_limits_of_another_type(limit: Any) -> None:
-    """A float, a str: a TypeError that names the type."""
+    """A float, a str: a TypeError that names the type. [L1]"""
     with pytest.raises(TypeError, match=type(limit).__name__):
         TaskGroup(concurrency_limit=limit)
 
@@ -63,7 +63,7 @@ def test_limit_whose_index_raises() -> None:
 
 
 def test_limit_is_read_only_and_keyword_only() -> None:
-    """TaskGroup(10) is a TypeError that says how to write it; the limit can't be changed."""
+    """TaskGroup(10) is a TypeError that says how to write it; the limit can't be changed. [L2, X3]"""
     with pytest.raises(TypeError, match="concurrency_limit="):
         TaskGroup(10)  # type: ignore[misc,call-arg,unused-ignore]
     with pytest.raises(TypeError, match=r"unexpected keyword argument 'limit'.*concurrency_limit"):
@@ -74,7 +74,7 @@ def test_limit_is_read_only_and_keyword_only() -> None:
 
 @pytest.mark.parametrize("limit", [1, 2, 3, 10, 100])
 async def test_order_and_bound(limit: int) -> None:
-    """First in, first out, by order of create_task(); the limit is never exceeded, and always used up."""
+    """First in, first out, by order of create_task(); the limit is never exceeded, and always used up. [L3, L4]"""
     log = Log()
     async with TaskGroup(concurrency_limit=limit) as tg:
         tasks = [tg.create_task(log.job(i, i % 5)) for i in range(50)]
@@ -84,7 +84,7 @@ async def test_order_and_bound(limit: int) -> None:
 
 
 async def test_never_fewer_while_something_is_queued() -> None:
-    """Between the passes of the loop, all slots are taken while anything is queued."""
+    """Between the passes of the loop, all slots are taken while anything is queued. [L5]"""
     gates = [asyncio.Event() for _ in range(12)]
     log = Log()
 
@@ -105,7 +105,7 @@ async def test_never_fewer_while_something_is_queued() -> None:
 
 
 async def test_hand_over_takes_one_pass() -> None:
-    """The head of the queue takes its first step in the pass after the one in which the slot came free."""
+    """The head of the queue takes its first step in the pass after the one in which the slot came free. [L9]"""
     passes = 0
     at: list[int] = []
 
@@ -130,7 +130,7 @@ async def test_hand_over_takes_one_pass() -> None:
 
 
 async def test_create_task_returns_a_task_at_once() -> None:
-    """A queued task is a real asyncio.Task with its name, under the name of the caller's coroutine."""
+    """A queued task is a real asyncio.Task with its name, under the name of the caller's coroutine. [L6]"""
     async with TaskGroup(concurrency_limit=1) as tg:
         tg.create_task(asyncio.sleep(0))
         task = tg.create_task(noop(), name="mine")
@@ -143,7 +143,7 @@ async def test_create_task_returns_a_task_at_once() -> None:
 
 
 async def test_context_is_fixed_at_the_call() -> None:
-    """A queued task sees the context variables as they were at create_task(), or the context that it was given."""
+    """A queued task sees the context variables as they were at create_task(), or the context that it was given. [L6]"""
     variable = contextvars.ContextVar("variable", default=0)
     seen: list[int] = []
 
@@ -186,7 +186,7 @@ async def test_tasks_that_share_the_context_of_the_body(limit: int | None) -> No
 
 
 async def test_cancel_in_the_queue() -> None:
-    """A cancelled queued task leaves at once with the caller's message, runs no line, and takes no slot."""
+    """A cancelled queued task leaves at once with the caller's message, runs no line, and takes no slot. [L7]"""
     log = Log()
     release = asyncio.Event()
     coros = [log.job(i) for i in range(4)]
@@ -224,7 +224,7 @@ async def test_cancel_in_the_queue_before_the_first_pass() -> None:
 
 
 async def test_cancelled_between_grant_and_first_step() -> None:
-    """A slot that was granted to a task which is cancelled before it moves goes to the next one."""
+    """A slot that was granted to a task which is cancelled before it moves goes to the next one. [L7]"""
     log = Log()
     release = asyncio.Event()
     tasks: list[asyncio.Task[Any]] = []
@@ -275,7 +275,7 @@ async def test_cancelled_before_it_was_in_its_place() -> None:
 
 
 async def test_slot_is_held_while_a_cancel_is_handled() -> None:
-    """A cancelled task gives its slot back when its coroutine has ended, not before."""
+    """A cancelled task gives its slot back when its coroutine has ended, not before. [L8]"""
     log = Log()
     entered = asyncio.Event()
     release = asyncio.Event()
@@ -300,7 +300,7 @@ async def test_slot_is_held_while_a_cancel_is_handled() -> None:
 
 
 async def test_failure_passes_nothing_on() -> None:
-    """A task that failed aborts the group before the head of the queue runs a line."""
+    """A task that failed aborts the group before the head of the queue runs a line. [L11]"""
     log = Log()
     with pytest.raises(ExceptionGroup) as caught:
         async with TaskGroup(concurrency_limit=2) as tg:
@@ -324,7 +324,7 @@ async def test_failure_of_a_task_that_was_queued() -> None:
 
 
 async def test_failure_goes_on_where_abort_is_overridden() -> None:
-    """Where a subclass keeps the group from aborting, a task that failed passes its slot on."""
+    """Where a subclass keeps the group from aborting, a task that failed passes its slot on. [L11]"""
 
     class Tolerant(TaskGroup):
         def _abort(self) -> None:
@@ -340,7 +340,7 @@ async def test_failure_goes_on_where_abort_is_overridden() -> None:
 
 
 async def test_newcomer_does_not_overtake() -> None:
-    """A task that is created when a slot is free waits for those who were granted theirs and have not moved yet."""
+    """A task created when a slot is free waits for those who were granted theirs and have not moved yet. [L3]"""
     log = Log()
     kwargs = {"eager_start": True} if sys.version_info >= (3, 14) else {}
 
@@ -360,7 +360,7 @@ async def test_newcomer_does_not_overtake() -> None:
 @EAGER_START
 @pytest.mark.loops("asyncio")
 async def test_eager_newcomer_does_not_overtake_the_granted() -> None:
-    """With a slot free and nobody queued, an eager newcomer waits for who was granted a slot and has not moved."""
+    """With a slot free and nobody queued, an eager newcomer waits for who was granted a slot and has not moved. [L3]"""
     loop = asyncio.get_running_loop()
     order: list[str] = []
     ends: dict[str, asyncio.Future[None]] = {}
@@ -411,7 +411,7 @@ async def test_lazy_newcomer_and_the_head_of_the_queue() -> None:
 
 
 async def test_ten_thousand_aborted() -> None:
-    """Ten thousand queued tasks end with the abort, and none of them runs a line."""
+    """Ten thousand queued tasks end with the abort, and none of them runs a line. [L10]"""
     log = Log()
     with pytest.raises(ExceptionGroup):
         async with TaskGroup(concurrency_limit=1) as tg:
@@ -421,7 +421,7 @@ async def test_ten_thousand_aborted() -> None:
 
 
 async def test_queued_callables_hold_no_coroutine() -> None:
-    """A queue of callables holds no coroutines: each is called when its task starts."""
+    """A queue of callables holds no coroutines: each is called when its task starts. [L13]"""
     alive = 0
     peak = 0
 
@@ -455,7 +455,7 @@ async def test_callable_that_fails_in_the_queue() -> None:
 
 
 async def test_callable_that_raises_cancelled_error_in_the_queue() -> None:
-    """A queued callable that raises CancelledError cancels its task alone."""
+    """A queued callable that raises CancelledError cancels its task alone. [G5]"""
 
     def cancelled() -> Any:
         raise asyncio.CancelledError("by itself")
@@ -468,7 +468,7 @@ async def test_callable_that_raises_cancelled_error_in_the_queue() -> None:
 
 
 async def test_child_awaiting_a_sibling_deadlocks_but_a_timeout_gets_out() -> None:
-    """A child that awaits a queued sibling can't go on; a timeout around the group ends it."""
+    """A child that awaits a queued sibling can't go on; a timeout around the group ends it. [L14]"""
 
     async def parent(tg: TaskGroup) -> None:
         await tg.create_task(noop())
@@ -491,7 +491,7 @@ async def test_slot_of_a_task_cancelled_before_its_first_step() -> None:
 
 
 async def test_done_callbacks_run_before_the_parent_goes_on() -> None:
-    """A task's own done callbacks have run when the group's exit returns, also those of tasks that queued."""
+    """A task's own done callbacks have run when the group's exit returns, also those of tasks that queued. [G10]"""
     seen: list[int] = []
     async with TaskGroup(concurrency_limit=1) as tg:
         for i in range(5):
@@ -502,7 +502,7 @@ async def test_done_callbacks_run_before_the_parent_goes_on() -> None:
 @EAGER_START
 @pytest.mark.loops("asyncio", "debug", "eager")
 async def test_eager_tasks_pass_a_limit_of_one_in_one_pass() -> None:
-    """A thousand eager tasks that finish at once pass limit 1 within create_task()."""
+    """A thousand eager tasks that finish at once pass limit 1 within create_task(). [L12]"""
     kwargs = {"eager_start": True}
     if asyncio.get_running_loop().get_task_factory() is not None and sys.version_info < (3, 14):
         kwargs = {}  # the factory is eager by itself, and the loop refuses the keyword
@@ -521,7 +521,7 @@ async def test_eager_tasks_pass_a_limit_of_one_in_one_pass() -> None:
 @EAGER_START
 @pytest.mark.loops("eager")
 async def test_eager_children_nested_in_create_task() -> None:
-    """An eager task that creates others while it runs holds its slot meanwhile."""
+    """An eager task that creates others while it runs holds its slot meanwhile. [L12]"""
     log = Log()
 
     async def parent(tg: TaskGroup) -> None:

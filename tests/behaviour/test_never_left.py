@@ -104,7 +104,10 @@ async def test_whoever_hears_of_a_dropped_group_leaves_it() -> None:
         await asyncio.create_task(enter())
     await settle(1)
     gc.collect()
-    assert [str(error) for error in told] == ["1", "2"] and [type(error) for error in left] == [StopIteration, RuntimeError]
+    assert [str(error) for error in told] == ["1", "2"] and [type(error) for error in left] == [
+        StopIteration,
+        RuntimeError,
+    ]
 
 
 @pytest.mark.reports

@@ -716,7 +716,7 @@ DEAF = {
 
 @pytest.mark.parametrize(("row", "deed"), [pair for pair in itertools.product(ROWS, DEEDS) if pair not in DEAF])
 def test_hostile(row: str, deed: str) -> None:
-    """It raises, re-enters and so on, each time or once: an error or success, and nothing is lost, left or harmed."""
+    """It raises, re-enters and so on, each time or once: an error or success, and nothing is lost or harmed. [X7]"""
     struck = False
     for limit, ending, each, when in itertools.product(LIMITS, ("error", "end"), DEEDS[deed], (None, 1, 2, 4)):
         world = run(ROWS[row], each, when, limit, ending)
@@ -756,6 +756,8 @@ NOT_ROWS = {
     "is_closed": "of a loop that has refused a task: test_hostile.py",
     "time": "in debug mode, where asyncio's loop has just asked it",
     "copy": "a function of ours",
+    "cancel_on_error": KEYWORD,
+    "__code__": "asked of a callable that has failed: test_misuse.py",
     "state->run_turn": "ours",
     "waker": "the Task's that waits; in a stranger's hands: test_internals.py",
 }

@@ -53,7 +53,7 @@ def test_import() -> None:
 
 @pytest.mark.skipif(setdefault_is_broken(), reason="this CPython corrupts asyncio's own dicts when memory runs out")
 def test_calls() -> None:
-    """Memory runs out in our calls: an error or success, and every group and task still ends."""
+    """Memory runs out in our calls: an error or success, and every group and task still ends. [X10]"""
     done = faults("calls", STRIDE or "9")
     assert done.returncode == 0, done.stdout + done.stderr[-2000:]
 
@@ -62,7 +62,7 @@ def test_calls() -> None:
     sys.version_info < (3, 14), reason="older CPythons crash by themselves when memory runs out in them"
 )
 def test_life() -> None:
-    """Memory runs out anywhere while a group lives: nothing is lost but what asyncio loses, no leak or crash."""
+    """Memory runs out anywhere while a group lives: nothing is lost but what asyncio loses, no leak or crash. [X10]"""
     done = faults("life", STRIDE or "20")
     assert done.returncode == 0, done.stdout + done.stderr[-2000:]
 

@@ -1,4 +1,4 @@
-"""KeyboardInterrupt (or any error) that arrives while the C asks a loop or a task something gets out, and nothing is lost."""
+"""KeyboardInterrupt, or any error, that arrives while the C asks a loop or a task gets out, and nothing is lost."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_a_debug_loop_that_is_interrupted_as_it_is_asked_for_the_time(when: int)
 
 
 def test_a_task_that_is_cancelled_as_the_loop_refuses_to_schedule() -> None:
-    """A turn that is cancelled between its grant and its start is told, though the loop could not start the next one."""
+    """A turn that is cancelled between grant and start is told, though the loop could not start the next one."""
 
     class Refusal(Exception):
         pass

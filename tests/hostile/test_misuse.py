@@ -1,4 +1,4 @@
-"""Bad input and misuse: every row of design 3.5, and hostile objects in every place that the C calls."""
+"""Bad input and misuse: rules X of docs/behaviour.md, and hostile objects in every place that the C calls."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ LIMITS = pytest.mark.parametrize("limit", [None, 1])
 @METHODS
 @LIMITS
 async def test_not_a_coroutine(method: str, limit: int | None) -> None:
-    """Neither a coroutine nor callable: asyncio's TypeError at the call, limit or not."""
+    """Neither a coroutine nor callable: asyncio's TypeError at the call, limit or not. [X1]"""
     async with TaskGroup(concurrency_limit=limit) as tg:
         tg.create_task(noop())
         future = asyncio.get_running_loop().create_future()
@@ -42,7 +42,7 @@ async def test_not_a_coroutine(method: str, limit: int | None) -> None:
 @METHODS
 @LIMITS
 async def test_callable_without_a_coroutine(method: str, limit: int | None) -> None:
-    """A callable that returns something else fails in its task with the same TypeError."""
+    """A callable that returns something else fails in its task with the same TypeError. [X2]"""
     with pytest.raises(ExceptionGroup) as caught:
         async with TaskGroup(concurrency_limit=limit) as tg:
             tg.create_task(noop())
@@ -54,7 +54,7 @@ async def test_callable_without_a_coroutine(method: str, limit: int | None) -> N
 
 @METHODS
 async def test_wrong_arguments_close_the_coroutine(method: str) -> None:
-    """Missing, superfluous and doubled arguments are TypeErrors; no coroutine is left unclosed."""
+    """Missing, superfluous and doubled arguments are TypeErrors; no coroutine is left unclosed. [X3]"""
     async with TaskGroup() as tg:
         create = getattr(tg, method)
         with pytest.raises(TypeError, match="coro"):
@@ -75,7 +75,7 @@ async def test_wrong_arguments_close_the_coroutine(method: str) -> None:
 @METHODS
 @LIMITS
 async def test_unknown_keyword(method: str, limit: int | None) -> None:
-    """An unknown keyword is what the loop says, and the coroutine is closed."""
+    """An unknown keyword is what the loop says, and the coroutine is closed. [X5]"""
     async with TaskGroup(concurrency_limit=limit) as tg:
         tg.create_task(noop())
         coro = noop()
@@ -139,7 +139,7 @@ async def test_refusal_of_a_late_background_task() -> None:
 @pytest.mark.skipif(sys.version_info >= (3, 12), reason="asyncio.Task takes eager_start from 3.12 on")
 @LIMITS
 async def test_eager_start_on_3_11(limit: int | None) -> None:
-    """eager_start is a TypeError on 3.11, and the coroutine is closed."""
+    """eager_start is a TypeError on 3.11, and the coroutine is closed. [X4]"""
     async with TaskGroup(concurrency_limit=limit) as tg:
         tg.create_task(noop())
         coro = noop()
@@ -149,7 +149,7 @@ async def test_eager_start_on_3_11(limit: int | None) -> None:
 
 
 async def test_entered_twice() -> None:
-    """A group is entered once."""
+    """A group is entered once. [X6]"""
     async with TaskGroup() as tg:
         with pytest.raises(RuntimeError, match="has already been entered"):
             async with tg:
@@ -161,7 +161,7 @@ async def test_entered_twice() -> None:
 
 
 def test_no_parent_task() -> None:
-    """Without a task around it a group can't be entered, and without a loop neither."""
+    """Without a task around it a group can't be entered, and without a loop neither. [X6]"""
 
     async def main() -> None:
         errors: list[BaseException] = []
@@ -197,7 +197,7 @@ async def test_exit_without_enter_and_twice() -> None:
 
 
 async def test_init_misuse() -> None:
-    """__new__ without __init__ is a group without a limit; a second __init__ sets the limit anew."""
+    """__new__ without __init__ is a group without a limit; a second __init__ sets the limit anew. [X6]"""
     group = TaskGroup.__new__(TaskGroup)
     assert repr(group) == "<TaskGroup>" and group.concurrency_limit is None
     async with group:
@@ -209,7 +209,7 @@ async def test_init_misuse() -> None:
 
 
 def test_pickle_and_copy() -> None:
-    """A group can't be pickled or copied."""
+    """A group can't be pickled or copied. [X9]"""
     group = TaskGroup()
     for action in (pickle.dumps, copy.copy, copy.deepcopy):
         with pytest.raises(TypeError, match="cannot pickle or copy a 'TaskGroup' object"):
@@ -323,7 +323,7 @@ async def test_coroutine_whose_close_raises(monkeypatch: pytest.MonkeyPatch) -> 
 
 @LIMITS
 async def test_factory_that_raises(limit: int | None) -> None:
-    """When the task factory raises, its error goes on, the coroutine is closed, and no slot is lost."""
+    """When the task factory raises, its error goes on, the coroutine is closed, and no slot is lost. [G18]"""
     loop = asyncio.get_running_loop()
     previous = loop.get_task_factory()
 
@@ -407,7 +407,7 @@ async def test_factory_that_returns_a_task_twice(limit: int | None) -> None:
 
 
 async def test_factory_that_re_enters_the_group() -> None:
-    """A factory that creates tasks, cancels and asks for statistics while it is called does no harm."""
+    """A factory that creates tasks, cancels and asks for statistics while it is called does no harm. [X7]"""
     loop = asyncio.get_running_loop()
     previous = loop.get_task_factory()
     depth = 0
@@ -613,7 +613,7 @@ def test_other_thread_does_not_step_a_queued_task() -> None:
 
 
 def test_other_thread() -> None:
-    """Another thread that touches a group may get errors, but crashes nothing."""
+    """Another thread that touches a group may get errors, but crashes nothing. [X8]"""
 
     async def main() -> None:
         stop = threading.Event()
@@ -684,7 +684,7 @@ def test_base_error_in_a_child(limit: int | None, kind: str, where: str) -> None
 
 @pytest.mark.skipif(sys.version_info < (3, 12), reason="interpreters with their own GIL came with 3.12")
 def test_subinterpreters() -> None:
-    """The extension works in interpreters with a GIL of their own."""
+    """The extension works in interpreters with a GIL of their own. [T8]"""
     code = textwrap.dedent("""
         import asyncio
         from quattro import TaskGroup

@@ -17,7 +17,7 @@ KINDS = {
     "queued": "create(5)",
     "queued and stepped": "create(5); await asyncio.sleep(0)",
     "callables queued": "create(5, callables=True); await asyncio.sleep(0)",
-    "started late": "create(2, quick); create(2); await asyncio.sleep(0); await asyncio.sleep(0); await asyncio.sleep(0)",
+    "started late": "create(2, quick); create(2)" + "; await asyncio.sleep(0)" * 3,
     "background": "create(1); background(); await asyncio.sleep(0)",
     "in the exit": "create(5); background(); await leave()",
     "background in the exit": "background(); await leave()",
@@ -111,4 +111,8 @@ def test_interpreter_ends_with_a_live_group(kind: str, keep: str) -> None:
     if "create(5" in KINDS[kind] and keep not in ("by a global", "by its tasks"):
         # A coroutine in the queue that the collector comes to before what would close it.
         del ours["RuntimeWarning: coroutine ... was never awaited"]
-    assert ours <= last_words(False, kind, keep)
+    theirs = last_words(False, kind, keep)
+    if kind == "failing" and ours["unhandled error in a TaskGroup that was never left"] == 1:
+        # asyncio's group takes the errors of its tasks with it when it is dropped (anyio issue 902).
+        theirs += Counter(dict.fromkeys(ours, 1))
+    assert ours <= theirs

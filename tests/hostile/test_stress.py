@@ -8,7 +8,7 @@ from stress import runner
 
 @pytest.mark.parametrize("scenario", runner.SCENARIOS)
 def test_scenario(scenario: str) -> None:
-    """No crash, no assertion, nothing on stderr."""
+    """No crash, no assertion, nothing on stderr. [T8, X8]"""
     outcome, output = runner.run(scenario, scale=0.01, timeout=300)
     if outcome == "skipped":
         pytest.skip(output.strip())

@@ -405,7 +405,7 @@ async def test_subprocesses_and_streams() -> None:
 
 @pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
 def test_development_mode_has_nothing_to_say(loop: str) -> None:
-    """A program of every kind of group runs in Python's development mode, warnings as errors, without a word."""
+    """A program of every kind of group runs in Python's development mode, warnings as errors, without a word. [G19]"""
     if loop == "uvloop" and sys.platform == "win32":
         pytest.skip("uvloop does not run on Windows")
     script = textwrap.dedent(f"""

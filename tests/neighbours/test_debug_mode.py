@@ -1,4 +1,4 @@
-"""asyncio's debug mode: its report of a slow callback names the task that was slow, wherever the group has stepped it."""
+"""asyncio's debug mode: its report of a slow callback names the task that was slow, wherever it was stepped."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ async def test_the_report_names_the_task_that_was_slow(
     callables: bool,
     passes: int,
 ) -> None:
-    """First, queued or last, given as a coroutine or a callable: one report for each slow step, of the Task that took it."""
+    """First, queued or last, a coroutine or a callable: one report for each slow step, of the Task that took it."""
     loop = asyncio.get_running_loop()
     if prepare is not None:
         prepare(loop)

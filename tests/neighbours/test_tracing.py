@@ -202,7 +202,7 @@ async def test_opentelemetry_of_a_groups_own_tasks(monkeypatch: pytest.MonkeyPat
 
 @pytest.mark.loops("asyncio", "debug", "eager", "factory")
 async def test_aiodebug(monkeypatch: pytest.MonkeyPatch) -> None:
-    """aiodebug, which patches the loop's handles, names the tasks of a group by their coroutines."""
+    """aiodebug, which patches the loop's handles, names the tasks of a group by their coroutines. [T7]"""
     monkeypatch.setattr(asyncio.Handle, "_run", asyncio.Handle._run)  # put back in the end
     slow: list[str] = []
     aiodebug.log_slow_callbacks.enable(0, lambda name, _: slow.append(name))

@@ -1,10 +1,11 @@
-"""Seen from outside: design 3.4. Every hook is used, every stack is seen."""
+"""Seen from outside: rules T of docs/behaviour.md. Every hook is used, every stack is seen."""
 
 from __future__ import annotations
 
 import asyncio
 import functools
 import gc
+import inspect
 import io
 import subprocess
 import sys
@@ -24,7 +25,7 @@ SEES_AWAITED_BY = pytest.mark.skipif(sys.version_info < (3, 14), reason="asyncio
 
 
 async def test_get_coro_is_the_callers() -> None:
-    """Without a limit, and with one while slots are free, task.get_coro() is the caller's coroutine."""
+    """Without a limit, and with one while slots are free, task.get_coro() is the caller's coroutine. [T2]"""
     for limit in (None, 2):
         async with TaskGroup(concurrency_limit=limit) as tg:
             coro = forever()
@@ -38,7 +39,7 @@ async def test_get_coro_is_the_callers() -> None:
 
 
 async def test_stack_of_a_task_that_had_queued() -> None:
-    """A task that had to queue sits behind one native frame, which bears the name of its coroutine."""
+    """A task that had to queue sits behind one native frame, which bears the name of its coroutine. [T2]"""
 
     async def outer() -> None:
         await forever()
@@ -55,7 +56,7 @@ async def test_stack_of_a_task_that_had_queued() -> None:
 
 
 async def test_names_of_callables() -> None:
-    """A callable's task bears the name of the function behind it."""
+    """A callable's task bears the name of the function behind it. [T2]"""
 
     async def job(_: int = 0) -> None:
         await forever()
@@ -70,7 +71,7 @@ async def test_names_of_callables() -> None:
 
 @SEES_AWAITED_BY
 async def test_awaited_by_edges() -> None:
-    """The parent is seen to await a child while it runs, and not after; background and queued ones too."""
+    """The parent is seen to await a child while it runs, and not after; background and queued ones too. [T3]"""
     parent = asyncio.current_task()
     async with TaskGroup(concurrency_limit=1) as tg:
         tasks = [tg.create_task(forever()), tg.create_task(noop()), tg.create_background_task(forever())]
@@ -87,7 +88,7 @@ async def test_awaited_by_edges() -> None:
 
 @SEES_AWAITED_BY
 async def test_print_call_graph() -> None:
-    """asyncio.print_call_graph() shows the parent above a child, also above one that had queued."""
+    """asyncio.print_call_graph() shows the parent above a child, also above one that had queued. [T1]"""
     shown: list[str] = []
 
     async def child() -> None:
@@ -106,7 +107,7 @@ async def test_print_call_graph() -> None:
 
 @pytest.mark.skipif(sys.version_info < (3, 14), reason="python -m asyncio pstree came with 3.14")
 def test_pstree_from_outside(tmp_path: Any) -> None:
-    """`python -m asyncio pstree PID` shows the user's frames of running, queued-then-running and background tasks."""
+    """`python -m asyncio pstree PID` shows the frames of running, queued-then-running and background tasks. [T1]"""
     script = tmp_path / "server.py"
     script.write_text(
         textwrap.dedent("""
@@ -150,7 +151,7 @@ def test_pstree_from_outside(tmp_path: Any) -> None:
 
 
 async def test_traceback_holds_no_frame_of_ours() -> None:
-    """A child's traceback starts in its own code; a task that had queued shows one frame of ours before it."""
+    """A child's traceback starts in its own code; a task that had queued shows one frame of ours before it. [T5]"""
     with pytest.raises(ExceptionGroup) as caught:
         async with TaskGroup(concurrency_limit=1) as tg:
             tg.create_task(fail(ValueError()))
@@ -186,7 +187,7 @@ def patched(owner: Any, seen: list[Any]) -> Iterator[None]:
 
 @pytest.mark.parametrize("limit", [None, 1])
 async def test_patched_class(limit: int | None) -> None:
-    """A create_task() patched on the loop's class sees every task, with the keywords that the caller gave."""
+    """A create_task() patched on the loop's class sees every task, with the keywords that the caller gave. [T4]"""
     seen: list[Any] = []
     loop = asyncio.get_running_loop()
     async with TaskGroup(concurrency_limit=limit) as tg:
@@ -213,7 +214,7 @@ async def test_patched_base_class() -> None:
 
 @pytest.mark.parametrize("limit", [None, 1])
 async def test_patched_instance(limit: int | None) -> None:
-    """A create_task() patched on the loop itself sees every task."""
+    """A create_task() patched on the loop itself sees every task. [T4]"""
     seen: list[Any] = []
     async with TaskGroup(concurrency_limit=limit) as tg:
         with patched(asyncio.get_running_loop(), seen):
@@ -331,7 +332,7 @@ def test_patched_before_the_import(how: str) -> None:
 
 
 async def test_task_factory_sees_every_task() -> None:
-    """A task factory that is set while the group runs makes the tasks from then on."""
+    """A task factory that is set while the group runs makes the tasks from then on. [T4]"""
     loop = asyncio.get_running_loop()
     previous = loop.get_task_factory()
     made: list[Any] = []
@@ -400,27 +401,14 @@ async def test_the_loop_keeps_its_shape(limit: int | None) -> None:
     assert not any(isinstance(op, dict) and "_ready" in op for op in gc.get_referents(asyncio.get_running_loop()))
 
 
-@pytest.mark.loops("asyncio")
-@pytest.mark.parametrize("debug", [False, True])
-async def test_debug_mode_goes_through_the_loop(debug: bool) -> None:
-    """In debug mode the loop's own create_task() runs; otherwise, unpatched, it is left out."""
-    loop = asyncio.get_running_loop()
-    called: list[str] = []
-
-    def profile(frame: Any, event: str, _: Any) -> None:
-        if event == "call" and frame.f_code is asyncio.BaseEventLoop.create_task.__code__:
-            called.append(event)
-
-    loop.set_debug(debug)
-    try:
-        async with TaskGroup(concurrency_limit=1) as tg:
-            sys.setprofile(profile)
-            tg.create_task(noop())
-            tg.create_task(noop())
-            sys.setprofile(None)
-    finally:
-        loop.set_debug(False)
-    assert len(called) == (2 if debug else 0)
+@pytest.mark.loops("debug")
+@pytest.mark.parametrize("limit", [None, 1])
+async def test_debug_mode_shows_where_a_task_was_made(limit: int | None) -> None:
+    """In debug mode a task's source traceback ends where create_task() was called, as with loop.create_task(). [T4]"""
+    async with TaskGroup(concurrency_limit=limit) as tg:
+        tasks: list[Any] = [tg.create_task(noop()), tg.create_task(noop), tg.create_task(noop())]
+    for task in tasks:
+        assert task._source_traceback[-1].name == "test_debug_mode_shows_where_a_task_was_made"
 
 
 async def test_python_task_class() -> None:
@@ -442,6 +430,14 @@ async def test_python_task_class() -> None:
     finally:
         tasks_module.Task = original  # type: ignore[attr-defined]
     assert all(type(task) is Replaced and task.result() == 1 for task in tasks)
+
+
+async def test_what_is_async_def_is_seen_to_be() -> None:
+    """inspect takes them for coroutine functions, as unittest does, and what is not awaited warns. [T6]"""
+    for function in (TaskGroup.__aenter__, TaskGroup.__aexit__, TaskGroup.wait_for_slot, TaskGroup().__aenter__):
+        assert inspect.iscoroutinefunction(function)
+    with pytest.warns(RuntimeWarning, match=r"__aenter__' was never awaited"):
+        TaskGroup().__aenter__()
 
 
 def test_help_and_signatures() -> None:

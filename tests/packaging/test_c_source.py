@@ -11,10 +11,9 @@ import pytest
 Rule = Callable[[str], Iterator[str]]
 
 
-def functions(text: str) -> dict[str, str]:
-    """The bodies of functions by name, in PEP 7's layout: name and braces begin a line."""
-    found = re.finditer(r"^(\w+)\([^;{]*?\)\n\{\n(.*?)^\}", text, re.M | re.S)
-    return {match[1]: match[2] for match in found}
+def functions(text: str) -> list[tuple[str, str]]:
+    """Names and bodies of functions, in PEP 7's layout: name and braces begin a line."""
+    return re.findall(r"^(\w+)\([^;{]*?\)\n\{\n(.*?)^\}", text, re.M | re.S)
 
 
 def without_comments(text: str) -> str:
@@ -23,14 +22,14 @@ def without_comments(text: str) -> str:
 
 def traverse_visits_the_type(text: str) -> Iterator[str]:
     """A heap type's instances own a reference to it, which the collector has to see."""
-    for name, body in functions(text).items():
+    for name, body in functions(text):
         if name.endswith("_traverse") and name != "module_traverse" and "Py_VISIT(Py_TYPE(op));" not in body:
             yield name
 
 
 def dealloc_untracks_first(text: str) -> Iterator[str]:
     """Nothing may run a collection over half an object: after the finalizer, untracking comes before anything else."""
-    for name, body in functions(text).items():
+    for name, body in functions(text):
         if name.endswith("_dealloc"):
             untrack = body.find("PyObject_GC_UnTrack(op);")
             # Only taking the type and the finalizer, which needs a tracked object, come before.
@@ -41,7 +40,7 @@ def dealloc_untracks_first(text: str) -> Iterator[str]:
 
 def dealloc_drops_the_type(text: str) -> Iterator[str]:
     """Each instance gives its reference to the type back, after its memory."""
-    for name, body in functions(text).items():
+    for name, body in functions(text):
         if name.endswith("_dealloc") and not re.search(r"type->tp_free\(op\);\s*Py_DECREF\(type\);\s*\Z", body):
             yield name
 
@@ -53,27 +52,27 @@ def versions_in_compat_only(text: str) -> Iterator[str]:
 
 def no_way_out_of_a_section(text: str) -> Iterator[str]:
     """A critical section is left at its end, or the lock stays."""
-    for name, body in functions(text).items():
-        for section in re.findall(r"Py_BEGIN_CRITICAL_SECTION\(.*?Py_END_CRITICAL_SECTION\(\)", body, re.S):
+    for name, body in functions(text):
+        for section in re.findall(r"\bBEGIN_SECTION\(.*?\bEND_SECTION\(\)", body, re.S):
             if re.search(r"\b(return|goto)\b|\bPy_RETURN_\w+", section):
                 yield name
-        if body.count("Py_BEGIN_CRITICAL_SECTION") != body.count("Py_END_CRITICAL_SECTION"):
+        if body.count("BEGIN_SECTION(") != body.count("END_SECTION("):
             yield name
 
 
 def lock_held_is_called_with_the_lock(text: str) -> Iterator[str]:
     """..._lock_held() is called by another such function, or within a critical section."""
-    for name, body in functions(text).items():
+    for name, body in functions(text):
         if name.endswith("_lock_held"):
             continue
-        outside = re.sub(r"Py_BEGIN_CRITICAL_SECTION\(.*?Py_END_CRITICAL_SECTION\(\)", "", body, flags=re.S)
+        outside = re.sub(r"\bBEGIN_SECTION\(.*?\bEND_SECTION\(\)|\bRETURN_NONE_LOCKED\(.*?\);", "", body, flags=re.S)
         for called in re.findall(r"\b\w+_lock_held(?=\()", outside):
             yield f"{name} calls {called}"
 
 
 def no_static_state(text: str) -> Iterator[str]:
     """What interpreters would share is constant, or one of CPython's tables."""
-    tables = "PyMethodDef|PyGetSetDef|PyType_Slot|PyType_Spec|PyModuleDef_Slot|struct PyModuleDef|PyStructSequence_\\w+"
+    tables = "Py(Method|Member|GetSet)Def|PyType_S(lot|pec)|PyModuleDef_Slot|struct PyModuleDef|PyStructSequence_\\w+"
     for line in re.findall(r"^\s*static [^(){}]*?(?:=|;)", text, re.M):
         if not re.search(rf"\bconst\b|static (?:{tables})\b", line):
             yield line.strip()
@@ -82,13 +81,13 @@ def no_static_state(text: str) -> Iterator[str]:
 # What each rule looks for, and a change to the source that breaks it.
 RULES: dict[Rule, tuple[str, str]] = {
     traverse_visits_the_type: ("Py_VISIT(Py_TYPE(op));", ""),
-    dealloc_untracks_first: ("    PyObject_GC_UnTrack(op);\n    Await_clear(op);\n", "    Await_clear(op);\n"),
+    dealloc_untracks_first: ("    PyObject_GC_UnTrack(op);\n    Callback_clear(op);\n", "    Callback_clear(op);\n"),
     dealloc_drops_the_type: ("type->tp_free(op);\n    Py_DECREF(type);", "type->tp_free(op);"),
     versions_in_compat_only: ("#include <stddef.h>", "#if PY_VERSION_HEX > 0x030c0000\n#endif\n#include <stddef.h>"),
-    no_way_out_of_a_section: ("    rc = cancel_lock_held(GROUP(op));\n", "    return NULL;\n"),
+    no_way_out_of_a_section: ("    coro = turn_begin_lock_held(self);\n", "    return NULL;\n"),
     lock_held_is_called_with_the_lock: (
-        "    Py_BEGIN_CRITICAL_SECTION(op);\n    rc = cancel_lock_held(GROUP(op));\n",
-        "    rc = cancel_lock_held(GROUP(op));\n",
+        "    RETURN_NONE_LOCKED(op, cancel_lock_held(GROUP(op)));\n",
+        "    cancel_lock_held(GROUP(op));\n",
     ),
     no_static_state: ("static PyStructSequence_Field", "static int counter;\nstatic PyStructSequence_Field"),
 }
@@ -149,3 +148,25 @@ def test_files_know_those_before_them_alone(sources: dict[str, str]) -> None:
 def test_a_circle_is_found(file: str, text: str, says: str) -> None:
     """A file that includes one after it, or none that the order knows, is named."""
     assert includes.out_of_order({file: text}) == [says]
+
+
+def too_long(text: str) -> Iterator[str]:
+    """A file of more than 700 lines, a function of more than 80."""
+    if (lines := text.count("\n")) > 700:
+        yield f"{lines} lines"
+    for name, body in functions(text):
+        if (lines := body.count("\n")) > 80:
+            yield f"{name}: {lines} lines"
+
+
+@pytest.mark.parametrize("file", includes.read())
+def test_size(file: str) -> None:
+    """A file is a room and no hall, a function a page at most."""
+    assert list(too_long(includes.read()[file])) == []
+
+
+def test_what_is_too_long_is_found() -> None:
+    """The test of the size would fail."""
+    assert list(too_long("\n" * 701)) == ["701 lines"]
+    assert list(too_long("f(void)\n{\n" + "    f();\n" * 81 + "}\n")) == ["f: 81 lines"]
+    assert list(too_long("f(void)\n{\n" + "    f();\n" * 80 + "}\n" + "\n" * 617)) == []

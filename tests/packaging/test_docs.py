@@ -56,6 +56,14 @@ def test_every_block_is_of_a_known_language(page: Path) -> None:
         assert (language in LANGUAGES or re.fullmatch(r"\{(?!code)[\w-]+\}.*", language)) and not closed
 
 
+@pytest.mark.parametrize("page", PAGES[1:], ids=lambda page: page.name)
+def test_programs_fit_the_column(page: Path) -> None:
+    """No line of a program, or of what it prints, is longer than the 84 characters that a page has room for."""
+    programs = re.compile(r"^```+(?:python|output|shell|{code-block}.*)\n(.*?)^```+$", re.MULTILINE | re.DOTALL)
+    for block in programs.findall(page.read_text(encoding="utf-8")):
+        assert [line for line in block.splitlines() if len(line) > 84] == []
+
+
 def test_a_broken_block_fails(tmp_path: Path) -> None:
     """A program and its output pass; the same page with one thing changed fails, whatever it is."""
     (tmp_path / "docs").mkdir()
@@ -88,12 +96,22 @@ async def test_every_message_is_explained() -> None:
 
     async def f(x: int) -> None: ...
 
+    class Odd:
+        def __iter__(self) -> Odd:
+            return self
+
+        def __next__(self) -> int:
+            raise StopAsyncIteration
+
     async with finished:
         pass
     loop.call_soon(enter_without_a_task)
     async with entered as tg:
         tg.create_task(forever())
         group: Any = tg
+        busy = tg.map(lambda _: forever(), [1], buffersize=1)
+        waiting: Any = anext(busy)
+        waiting.send(None)
         mistakes: list[Any] = [
             lambda: TaskGroup().create_task(noop()),
             lambda: finished.create_task(noop()),
@@ -106,6 +124,13 @@ async def test_every_message_is_explained() -> None:
             lambda: limit(10),
             lambda: limit(limit=10),
             lambda: copy.copy(tg),
+            lambda: group.map(42, []),
+            lambda: group.map(f, 42),
+            lambda: group.map(f, []),
+            lambda: group.map(f, [], buffersize=0),
+            lambda: group.map(f, [], buffersize=1.5),
+            lambda: anext(tg.map(f, Odd(), buffersize=1)).send(None),  # type: ignore[attr-defined]
+            lambda: anext(busy).send(None),  # type: ignore[attr-defined]
             lambda: (tg.cancel(), tg.create_task(noop())),
         ]
         for mistake in mistakes:
@@ -113,4 +138,5 @@ async def test_every_message_is_explained() -> None:
                 mistake()
             text = re.sub("<[^>]*>", "<...>", str(caught.value))
             assert any(text.startswith(term) for term in explained), text
+        waiting.close()
     assert str(entering[0]).endswith("cannot determine the parent task") and "cannot determine the parent" in page

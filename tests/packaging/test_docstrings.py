@@ -16,11 +16,14 @@ from helpers import forever
 from quattro import TaskGroup, TaskGroupStatistics
 
 SIGNATURES = {
-    "__init__": "(*, concurrency_limit=None)",
-    "__aenter__": "(self, /)",
-    "__aexit__": "(self, et, exc, tb, /)",
+    "__init__": "(*, concurrency_limit=None, cancel_on_error=True)",
+    "__aenter__": "(self) -> 'Self'",
+    "__aexit__": "(self, et: 'type[BaseException] | None', exc: 'BaseException | None', tb: 'TracebackType | None', /)"
+    " -> 'bool | None'",
     "create_task": "(self, /, coro, *, name=None, context=None, eager_start=None, **kwargs)",
     "create_background_task": "(self, /, coro, *, name=None, context=None, eager_start=None, **kwargs)",
+    "map": "(self, f, items, /, *, ordered=True, buffersize=None)",
+    "wait_for_slot": "(self) -> 'None'",
     "cancel": "(self, /)",
     "statistics": "(self, /)",
 }
@@ -56,10 +59,13 @@ NAMES = {
 def test_every_public_name_has_its_signature() -> None:
     """inspect.signature() knows every public method, and the class itself, which has __init__'s."""
     public = {name for name in TaskGroup.__dict__ | TaskGroup.__base__.__dict__ if not name.startswith("_")}
-    assert public - {"concurrency_limit"} == {name for name in SIGNATURES if not name.startswith("_")}
+    assert public - {"concurrency_limit", "cancel_on_error"} == {
+        name for name in SIGNATURES if not name.startswith("_")
+    }
     for name, signature in SIGNATURES.items():
         assert str(inspect.signature(TaskGroup if name == "__init__" else getattr(TaskGroup, name))) == signature
-    assert inspect.getdoc(TaskGroup.concurrency_limit) and inspect.getdoc(TaskGroupStatistics.queued)
+    assert inspect.getdoc(TaskGroup.concurrency_limit) and inspect.getdoc(TaskGroup.cancel_on_error)
+    assert inspect.getdoc(TaskGroupStatistics.queued)
 
 
 @pytest.mark.parametrize("name", SIGNATURES)
@@ -76,7 +82,9 @@ def test_every_parameter_is_described(name: str) -> None:
     assert name in ("cancel", "statistics") or "Raises:" in text
 
 
-@pytest.mark.parametrize("name", ["__init__", "create_task", "create_background_task", "cancel", "statistics"])
+@pytest.mark.parametrize(
+    "name", ["__init__", "create_task", "create_background_task", "map", "wait_for_slot", "cancel", "statistics"]
+)
 def test_examples_run(name: str) -> None:
     """The example, as one would type it into ``python -m asyncio``, runs and shows what it says."""
     examples = doctest.DocTestParser().get_examples(

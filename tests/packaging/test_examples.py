@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import os
 import re
+import runpy
 import signal
+import socket
 import sys
 from asyncio.subprocess import PIPE
 from collections import Counter
@@ -24,6 +27,8 @@ from quattro import TaskGroup
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 PATIENCE = 120  # seconds after which a test has failed; none takes nearly as long
+
+ESCAPES = re.compile(r"\x1b\[[\d;?]*[A-Za-z]")  # colours, and where to write
 
 needs_sigint = pytest.mark.skipif(sys.platform == "win32", reason="Windows cannot send Ctrl-C to one process alone")
 
@@ -68,8 +73,8 @@ class Example:
         seen = ""
         while not re.search(pattern, seen):
             chunk = await self.process.stderr.read(1024)
-            assert chunk, seen
-            seen += chunk.decode()
+            assert chunk, seen[-1000:]
+            seen += ESCAPES.sub("", chunk.decode())
 
     async def end(self, code: int, error: str = "") -> str:
         """Wait for its end; return what else it printed."""
@@ -354,16 +359,17 @@ def test_download(tmp_path: Path) -> None:
             urls += [urls[1], urls[1] + "?again", urls[0] + ".missing"]
             options = "--into", str(tmp_path), "--tries", "4", "--pause", "0.001", "--rate", "1000"
             async with Example.started("download.py", *options, *urls) as example:
-                printed = await example.end(1)
+                printed = await example.end(1, f"{urls[3]}: 429 Too Many Requests, next try in 0.0 s\n")
         lines = printed.splitlines()
         lost = ["/7.bin", "/9.bin"]
         received = {name: body for name, body in files.items() if name not in lost}
         assert contents(tmp_path) == {name[1:]: body for name, body in received.items()}
-        assert lines[-1] == f"18 files, {sum(map(len, received.values()))} bytes, 4 failed"
+        assert lines[-1] == f"18 files, {sum(map(len, received.values()))} bytes, 9 retries, 4 failed"
         told = {line.partition(": ")[0]: line for line in lines[:-1]}
         assert told.keys() == {urls[7], urls[9], urls[-2], urls[-1]}
-        assert "503" in told[urls[7]] and "403" in told[urls[9]] and "404" in told[urls[-1]]
-        assert "another one's name" in told[urls[-2]]
+        assert told[urls[7]] == f"{urls[7]}: 503 Service Unavailable"
+        assert told[urls[9]] == f"{urls[9]}: 403 Forbidden" and told[urls[-1]] == f"{urls[-1]}: 404 Not Found"
+        assert told[urls[-2]] == f"{urls[-2]}: another one has the same name: 1.bin"
         asked = Counter(files.keys()) + Counter({"/3.bin": 3, "/5.bin": 3, "/7.bin": 3})
         assert server.asked == asked + Counter(["/0.bin.missing"])
 
@@ -379,11 +385,11 @@ def test_download_limit_and_progress(tmp_path: Path) -> None:
         async with server.serve() as urls:
             options = "--into", str(tmp_path), "--limit", "3", "--rate", "1000"
             async with Example.started("download.py", *options, *urls, FORCE_COLOR="1", TERM="xterm") as example:
-                await example.shows("0 done, 3 running, 6 queued")
+                await example.shows(r"0 done, 3 running, 6 queued, 0 bytes, 0 bytes/s 0:00:\d\d")
                 while server.running < 3:
                     await asyncio.sleep(0)
                 server.gate.set()
-                assert await example.end(0) == "9 files, 63 bytes, 0 failed\n"
+                assert await example.end(0) == "9 files, 63 bytes, 0 retries, 0 failed\n"
         assert server.most == 3 and len(contents(tmp_path)) == 9
 
     run(body)
@@ -405,7 +411,7 @@ def test_download_rate(tmp_path: Path) -> None:
 
 @needs_sigint
 def test_download_interrupted(tmp_path: Path) -> None:
-    """Ctrl-C gives the report so far and 130, and leaves no half of a file."""
+    """Ctrl-C gives the report so far, what is missing, and 130; it leaves no half of a file."""
 
     async def body() -> None:
         server = Files({"/1": b"content", "/2": b"c" * 1_000_000, "/3": b""})
@@ -430,7 +436,10 @@ def test_download_interrupted(tmp_path: Path) -> None:
                 while not (tmp_path / "2.part").exists():
                     await asyncio.sleep(0)
                 example.process.send_signal(signal.SIGINT)
-                assert await example.end(130) == "1 files, 7 bytes, 0 failed\n"
+                assert await example.end(130) == (
+                    f"{urls[1]}: not downloaded\n{urls[2]}: not downloaded\n"
+                    "interrupted: 1 files, 7 bytes, 0 retries, 0 failed, 2 missing\n"
+                )
                 release.set()
         assert contents(tmp_path) == {"1": b"content"}
 
@@ -445,21 +454,129 @@ def test_download_from_its_own_server(tmp_path: Path) -> None:
         async with Example.started("download.py", *options) as example:
             printed = await example.end(0)
         sizes = [len(body) for body in contents(tmp_path).values()]
-        assert len(sizes) == 50 and printed == f"50 files, {sum(sizes)} bytes, 0 failed\n"
+        assert len(sizes) == 50
+        assert re.fullmatch(rf"50 files, {sum(sizes)} bytes, [1-9]\d* retries, 0 failed\n", printed)
 
     run(body)
 
 
-@pytest.mark.parametrize(
-    "arguments", [["download.py", "example.org"], ["download.py", "--limit", "0"], ["download.py", "--rate", "0"]]
-)
-def test_usage(arguments: list[str], tmp_path: Path) -> None:
-    """What cannot be done is refused before anything is done, with argparse's exit code."""
+# --- Ctrl-C -----------------------------------------------------------------------------------------------------------
+
+PATIENT = """
+import asyncio, sys
+from command_line import run
+
+async def main():
+    loop = asyncio.get_running_loop()
+    thread = loop.run_in_executor(None, sys.stdin.read)
+    for n in range(3):
+        try:
+            print(n, flush=True)
+            await loop.create_future()
+        except asyncio.CancelledError:
+            pass
+    print("nothing but a thread is left", flush=True)
+    return 1
+
+sys.exit(run(main()))
+"""
+
+
+@needs_sigint
+def test_interrupts() -> None:
+    """However often Ctrl-C is pressed, it cancels what goes on and has no traceback; in the end it ends the process."""
 
     async def body() -> None:
-        name, *rest = arguments
-        async with Example.started(name, "--into", str(tmp_path / "new"), *rest) as example:
-            assert await example.end(2, "usage:") == ""
-        assert not (tmp_path / "new").exists()
+        env = os.environ | {"PYTHONPATH": str(EXAMPLES)}
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-c", PATIENT, env=env, stdin=PIPE, stdout=PIPE, stderr=PIPE
+        )
+        assert process.stdout is not None and process.stderr is not None
+        for n in range(3):
+            assert await process.stdout.readline() == f"{n}\n".encode()
+            process.send_signal(signal.SIGINT)
+        assert await process.stdout.readline() == b"nothing but a thread is left\n"
+        while process.returncode is None:
+            process.send_signal(signal.SIGINT)
+            await asyncio.sleep(0.01)
+        assert process.returncode == -signal.SIGINT and await process.stderr.read() == b""
+
+    run(body)
+
+
+# --- What cannot be done ----------------------------------------------------------------------------------------------
+
+
+def refuse(arguments: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> str:
+    """Run an example that ends at once; return the one line that it says."""
+    monkeypatch.syspath_prepend(str(EXAMPLES))
+    monkeypatch.setattr(sys, "argv", arguments)
+    with pytest.raises(SystemExit) as end:
+        runpy.run_path(str(EXAMPLES / arguments[0]), run_name="__main__")
+    out, err = capsys.readouterr()
+    assert (end.value.code, out, err.count("\n")) == (2, "", 1)
+    assert err.startswith(arguments[0] + ": ")
+    return err
+
+
+@pytest.mark.parametrize(
+    ("error", "arguments"),
+    [
+        ("did you mean https://example.org?", ["download.py", "example.org"]),
+        ("not the address of a web site", ["download.py", "ftp://127.0.0.1/"]),
+        ("--limit: must be", ["download.py", "--limit", "0"]),
+        ("--tries: must be", ["download.py", "--tries", "0"]),
+        ("--rate: must be", ["download.py", "--rate", "0"]),
+        ("--rate: must be", ["download.py", "--rate", "nan"]),
+        ("--rate: must be", ["download.py", "--rate", "inf"]),
+        ("--rate: must be", ["download.py", "--rate", "1e-300"]),
+        ("--pause: must be", ["download.py", "--pause", "-1"]),
+        ("--timeout: must be", ["download.py", "--timeout", "nan"]),
+        ("--readings: must be", ["pipeline.py", "--readings", "0"]),
+        ("--pumps: must be", ["pipeline.py", "--pumps", "0"]),
+        ("--parsers: must be", ["pipeline.py", "--parsers", "0"]),
+        ("'127.0.0.1' is not HOST:PORT", ["pipeline.py", "127.0.0.1"]),
+        ("':80' is not HOST:PORT", ["pipeline.py", ":80"]),
+        ("Port out of range", ["pipeline.py", "127.0.0.1:80000"]),
+        ("is not HOST:PORT", ["pipeline.py", "127.0.0.1:80/path"]),
+        ("--port: must be a whole number, from 0 to 65535", ["chat.py", "--port", "80000"]),
+        ("--port: must be", ["chat.py", "--port", "-1"]),
+        ("--heartbeat: must be", ["chat.py", "--heartbeat", "nan"]),
+        ("--patience: must be", ["chat.py", "--patience", "0"]),
+    ],
+)
+def test_usage(
+    error: str,
+    arguments: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+) -> None:
+    """What cannot be done is refused in one line before anything is done, with argparse's exit code."""
+    monkeypatch.chdir(tmp_path)
+    assert error in refuse(arguments, monkeypatch, capsys)
+    assert not list(tmp_path.iterdir())
+
+
+def test_download_into_a_file(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """A folder that cannot be made is refused in the same way."""
+    file = tmp_path / "file"
+    file.touch()
+    for folder in file, file / "folder":
+        error = refuse(["download.py", "--into", str(folder)], monkeypatch, capsys)
+        assert f"cannot make the folder {folder}" in error
+
+
+def test_chat_port_in_use() -> None:
+    """A port that another program has is refused in the same way."""
+
+    async def body() -> None:
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            port = str(server.getsockname()[1])
+            async with Example.started("chat.py", "--port", port) as example:
+                error = f"chat.py: cannot serve on port {port}: {os.strerror(errno.EADDRINUSE)}\n"
+                assert await example.end(2, error) == ""
 
     run(body)

@@ -77,11 +77,12 @@ def test_make_run_installs_what_the_examples_import() -> None:
     groups = tomllib.loads((ROOT / "pyproject.toml").read_text())["dependency-groups"]
     installed = requirements(list(groups["examples"]))
     providers = metadata.packages_distributions()
+    own = {path.stem for path in (ROOT / "examples").glob("*.py")}
     for path in (ROOT / "examples").glob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
-            for name in {name.partition(".")[0] for name in names} - sys.stdlib_module_names - {"quattro"}:
+            for name in {name.partition(".")[0] for name in names} - sys.stdlib_module_names - {"quattro"} - own:
                 assert {one.lower() for one in providers[name]} & installed, f"{path.name} imports {name}"
 
 

@@ -69,6 +69,32 @@ async def results() -> None:
         tg.cancel()
 
 
+async def maps(tg: TaskGroup, client: Client[T], either: list[int] | AsyncIterator[int]) -> list[T]:
+    assert_type(tg.map(needs_an_argument, [1, 2]), AsyncIterator[str])
+    assert_type(tg.map(needs_an_argument, numbers(), ordered=False, buffersize=10), AsyncIterator[str])
+    assert_type(tg.map(needs_an_argument, either), AsyncIterator[str])
+    assert_type(tg.map(job, {1: "one"}), AsyncIterator[str])
+    assert_type(tg.map(lambda n: job(n + 1), range(3)), AsyncIterator[str])
+    assert_type(tg.map(functools.partial(answer, client), "text"), AsyncIterator[T])
+    assert_type(tg.map(answer_to_all, (client, client)), AsyncIterator[list[object]])
+    assert_type(tg.map(job, tg.map(length, tg.map(needs_an_argument, numbers()))), AsyncIterator[str])
+    async for text in tg.map(needs_an_argument, numbers()):
+        assert_type(text, str)
+    return [result async for result in tg.map(functools.partial(answer, client), ["text"])]
+
+
+async def length(text: str) -> int:
+    return len(text)
+
+
+async def answer(client: Client[T], question: str) -> T:
+    return await client.fetch()
+
+
+async def answer_to_all(client: Client[Any]) -> list[object]:
+    return [await client.fetch()]
+
+
 async def all_of(calls: list[Callable[[], Coroutine[Any, Any, T]]]) -> list[T]:
     async with TaskGroup(concurrency_limit=None) as tg:
         tasks = [tg.create_task(call) for call in calls]
@@ -126,6 +152,16 @@ async def errors(tg: TaskGroup) -> None:
     tg.create_background_task(42)  # type: ignore
     tg.create_background_task(needs_an_argument)  # type: ignore
     tg.create_background_task(job, title="unknown")  # type: ignore
+    tg.map(42, [1])  # type: ignore
+    tg.map(not_async, [1])  # type: ignore
+    tg.map(needs_an_argument, 42)  # type: ignore
+    tg.map(needs_an_argument, ["1"])  # type: ignore
+    tg.map(needs_an_argument, numbers)  # type: ignore
+    tg.map(length, numbers())  # type: ignore
+    tg.map([1], needs_an_argument)  # type: ignore
+    tg.map(needs_an_argument, [1], [2])  # type: ignore
+    tg.map(needs_an_argument, [1], buffersize="3")  # type: ignore
+    tg.map(f=needs_an_argument, items=[1])  # type: ignore
     tg.concurrency_limit = 3  # type: ignore
     print(tg.statistics().waiting)  # type: ignore
     TaskGroup(10)  # type: ignore

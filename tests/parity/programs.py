@@ -1,7 +1,7 @@
 """Random programs of task groups, as text.
 
-A program is a tree of lines of Python, so that what is printed is what has run. `Writer` says what its words mean. It is
-never in a circle of tasks that wait for each other and pass their cancellation on, which would go on for ever.
+A program is a tree of lines of Python, so that what is printed is what has run. `Writer` says what its names mean. No
+time passes in it, and its tasks never wait for each other in a circle.
 """
 
 from __future__ import annotations
@@ -96,13 +96,16 @@ def weighted(choices: str) -> tuple[str, ...]:
 # What stands in a callback, a task, a group's body: names of methods of Writer.
 ANYWHERE = """look*6 look_at_group*4 set_result*9 set_error*2 cancel_future set_event*4 set_variable*4 call_soon*5
     when_idle*2 callback*7 cancel*5 cancel_main cancel_group*2 outside fail*5 stop_loop log """
-AWAITS = """step*20 wait_task*10 gather*4 gather_errors*2 shield*3 wait*3 wait_for*2 wait_future*5
-    shield_future*2 wait_event*3 suppress*8 lastly*3 """
+AWAITS = """step*20 wait_task*10 gather*4 gather_errors*2 shield*3 wait*3 wait_for*3 wait_future*5
+    shield_future*2 wait_event*3 suppress*8 lastly*3 timeout*2 """
 IN_CALLBACK = weighted(ANYWHERE + "spawn*6")
 IN_TASK = weighted(ANYWHERE + AWAITS + "spawn*8 group*2 abandon*3 cancel_self uncancel fail*4 fail_base leave")
 IN_BODY = weighted(ANYWHERE + AWAITS + "spawn*160 group*4 cancel_self uncancel fail_base leave")
 
-ERRORS = weighted("CancelledError*6 ValueError*3 Exception*3 BaseException*4")
+IN_ABANDONED = weighted("spawn*6 set_variable*4 step cancel_self")
+NESTING = weighted("spawn outside group abandon suppress lastly timeout call_soon when_idle callback")
+
+ERRORS = weighted("CancelledError*6 TimeoutError*2 ValueError*3 Exception*3 BaseException*4")
 OPTIONS = weighted("none*16 name='named' context=copy_context() eager_start=True*2 eager_start=False")
 
 
@@ -110,8 +113,9 @@ class Writer:
     """Writes one random program.
 
     Its tasks are `a`, `b`, ... and found in `T` once they have been created; `F` are shared futures, `E` shared events,
-    `V` a context variable. `log(number, value)` notes what happened. `create(g1, "a", a)` makes a task of a group (or of
-    the loop), or notes that it was refused. `when_idle(callback)` has it called when nothing in the loop can run.
+    `V` a context variable, `D` deadlines that `expire(number)` lets pass. `log(number, value)` notes what happened.
+    `create(g1, 'a', a)` makes a task of a group, or of the loop, or notes that it was refused. `when_idle(callback)`
+    has it called when nothing in the loop can run. `keep()` keeps a group until the program has ended.
     """
 
     def __init__(self, number: int) -> None:
@@ -120,10 +124,12 @@ class Writer:
         self.lines = 0
         self.tasks = 0
         self.groups = 0
+        self.deadlines = 0
         self.inside: int | None = None  # the task that is being written; None is main
         self.in_finally = 0
         self.ranks: dict[int | None, float] = {None: 1.0}
         self.parents: dict[str, int | None] = {"loop": None}  # of the groups
+        self.abandoned: set[str] = set()
         self.errors = ["ValueError"] * 6 + ["CancelledError"] * 2
         self.base_errors = ["Stop", "Stop", "GeneratorExit"]
         if number % 8 == 7:
@@ -145,16 +151,7 @@ class Writer:
             word = self.choice(words)
             if word in ("spawn", "cancel_group", "look_at_group") and not groups:
                 word = "log" if words is IN_CALLBACK else "step"
-            if depth > 4 and word in (
-                "spawn",
-                "outside",
-                "group",
-                "abandon",
-                "suppress",
-                "lastly",
-                "call_soon",
-                "callback",
-            ):
+            if depth > 4 and word in NESTING:
                 word = "set_result"
             statement = getattr(self, word)(groups, depth)
             statements += statement if isinstance(statement, list) else [statement]
@@ -251,6 +248,9 @@ class Writer:
     def cancel_group(self, groups: list[str], depth: int) -> Line:
         return f"{self.choice(groups)}.cancel()"
 
+    def expire(self, groups: list[str], depth: int) -> Line:
+        return f"expire({self.random.randrange(self.deadlines + 2)})"
+
     def stop_loop(self, groups: list[str], depth: int) -> Line:
         return "loop.stop()"
 
@@ -269,6 +269,8 @@ class Writer:
         outer, self.inside = self.inside, self.tasks
         self.tasks += 1
         below = self.block(groups, depth + 1, IN_TASK, self.choice((0, 1, 2, 3, 4, 6)))
+        if creator in self.abandoned and self.random.random() < 0.5:
+            below += [self.step(groups, depth), self.fail(groups, depth)]
         self.inside = outer
         option = self.choice(OPTIONS)
         arguments = f"{creator}, '{name}', {name}" + (f", {option}" if option != "none" else "")
@@ -306,7 +308,7 @@ class Writer:
 
     def wait_for(self, groups: list[str], depth: int) -> Line:
         name = self.task_to_wait_for()
-        return f"if '{name}' in T: log({self.label()}, await wait_for(T['{name}'], None))"
+        return f"if '{name}' in T: log({self.label()}, await wait_for(T['{name}'], {self.choice(('None', '0'))}))"
 
     def wait_future(self, groups: list[str], depth: int) -> Line:
         return f"log({self.label()}, await {self.future()})"
@@ -340,6 +342,12 @@ class Writer:
         self.in_finally -= 1
         return Block([("try:", tried), ("finally:", below)])
 
+    def timeout(self, groups: list[str], depth: int) -> Line:
+        number = self.deadlines
+        self.deadlines += 1
+        header = f"async with timeout({self.choice(('None', 'None', '-1'))}) as D[{number}]:"
+        return Block([(header, self.block(groups, depth + 1, IN_TASK, 4))])
+
     def group(self, groups: list[str], depth: int) -> list[Line]:
         self.groups += 1
         name = f"g{self.groups}"
@@ -361,8 +369,9 @@ class Writer:
         self.groups += 1
         name = f"g{self.groups}"
         self.parents[name] = self.inside
-        body = self.block([*groups, name], depth + 1, IN_BODY, 4, 1)
-        if self.random.random() < 0.5:
+        self.abandoned.add(name)
+        body = self.block([name], depth + 1, IN_ABANDONED, 4, 1)
+        if self.random.random() < 0.8:
             body.append(self.leave(groups, depth))
         return [f"{name} = await keep(TaskGroup()).__aenter__()", *body]
 

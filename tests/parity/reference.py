@@ -1,9 +1,10 @@
 """The oracle: what ``quattro.TaskGroup`` promises, said in plain Python and as simply as it can be.
 
-The algorithm is that of CPython 3.15.2's ``asyncio/taskgroups.py``, with background tasks, a concurrency limit and
-callables. It is slow, it is never shipped, and nothing in it is clever: where it and the extension disagree about
-something that is promised, one of the two is wrong. How many passes of the loop something takes is not promised, but
-for one thing: a task that waits in the queue takes its first step in the pass after the one in which a slot came free.
+The algorithm is that of CPython 3.15.2's ``asyncio/taskgroups.py``, with background tasks, a concurrency limit, waiting
+for a slot, errors that cancel nothing, and callables. It is slow, it is never shipped, and nothing in it is clever:
+where it and the extension disagree about something that is promised, one of the two is wrong. How many passes of the
+loop something takes is not promised, but for one thing: a task that waits in the queue takes its first step in the pass
+after the one in which a slot came free.
 
 A coroutine of a group without a limit is its task's own coroutine. Anything else (a callable, or a task of a group with
 a limit) runs behind ``_run``, which waits for the task's turn: a future that has its result if there was a slot.
@@ -18,7 +19,7 @@ import sys
 from asyncio import CancelledError, Future, Task
 from collections import deque
 from types import SimpleNamespace
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NamedTuple
 
 
 class Statistics(NamedTuple):
@@ -52,12 +53,13 @@ def _close_if_unstarted(coro: Any) -> None:
 
 
 class ReferenceTaskGroup:
-    def __init__(self, *, concurrency_limit: int | None = None) -> None:
+    def __init__(self, *, concurrency_limit: int | None = None, cancel_on_error: bool = True) -> None:
         if concurrency_limit is not None:
             concurrency_limit = operator.index(concurrency_limit)
             if concurrency_limit < 1:
                 raise ValueError("concurrency_limit must be >= 1")
         self.concurrency_limit = concurrency_limit
+        self.cancel_on_error = bool(cancel_on_error)
         self._entered = self._exiting = self._aborting = self._stopping = False
         self._cancel_on_enter = self._parent_cancel_requested = False
         self._loop: Any = None
@@ -71,6 +73,8 @@ class ReferenceTaskGroup:
         self._queue: deque[tuple[Task[Any], Future[None]]] = deque()
         self._slots: set[Future[None]] = set()  # the turns that were granted and have not ended
         self._granted: dict[Future[None], None] = {}  # those of them that came from the queue and have yet to move
+        # Who waits for a slot, in order of arrival: the call, and what it waits on now.
+        self._slot_waiters: dict[object, Future[None]] = {}
         self._jobs: dict[Task[Any], tuple[Any, Future[None]]] = {}  # those behind _run
 
     def __repr__(self) -> str:
@@ -144,7 +148,8 @@ class ReferenceTaskGroup:
                         except CancelledError as error:
                             propagate = error if parent.cancelling() else None
             errors = list(self._errors)
-            if exc is not None and not isinstance(exc, CancelledError):
+            known = not self.cancel_on_error and any(error is exc for error in errors)  # the body awaited the task
+            if exc is not None and not isinstance(exc, CancelledError) and not known:
                 errors.append(exc)
             if self._base_error is not None:
                 for error in {id(e): e for e in errors if e is not self._base_error}.values():
@@ -183,17 +188,16 @@ class ReferenceTaskGroup:
     def _create(self, coro: Any, kwargs: dict[str, Any], background: bool) -> Task[Any]:
         if not asyncio.iscoroutine(coro) and not callable(coro):
             raise TypeError(f"a coroutine was expected, got {coro!r}")
-        if not self._entered:
-            self._refuse(coro, "has not been entered")
-        if self._exiting and not self._tasks:
-            self._refuse(coro, "is finished")
-        if self._aborting or (background and self._stopping):
-            self._refuse(coro, "is shutting down")
+        try:
+            self._check_open(background)
+        except RuntimeError:
+            _close_if_unstarted(coro)
+            raise
 
         limit = None if background else self.concurrency_limit
         direct = limit is None and asyncio.iscoroutine(coro)
         turn = self._loop.create_future()
-        queued = limit is not None and (len(self._slots) >= limit or bool(self._waiting() or self._granted))
+        queued = not background and not self._slot_is_free()
         if not queued:
             turn.set_result(None)
             if limit is not None:
@@ -223,9 +227,13 @@ class ReferenceTaskGroup:
             task.cancel()  # it ran eagerly, and its first step aborted the group
         return task
 
-    def _refuse(self, coro: Any, why: str) -> NoReturn:
-        _close_if_unstarted(coro)
-        raise RuntimeError(f"TaskGroup {self!r} {why}")
+    def _check_open(self, background: bool = False) -> None:
+        if not self._entered:
+            raise RuntimeError(f"TaskGroup {self!r} has not been entered")
+        if self._exiting and not self._tasks:
+            raise RuntimeError(f"TaskGroup {self!r} is finished")
+        if self._aborting or (background and self._stopping):
+            raise RuntimeError(f"TaskGroup {self!r} is shutting down")
 
     def _new_task(self, coro: Any, kwargs: dict[str, Any]) -> Task[Any]:
         kwargs = {key: value for key, value in kwargs.items() if value is not None}
@@ -239,6 +247,7 @@ class ReferenceTaskGroup:
             while turn in self._granted and next(iter(self._granted)) is not turn:
                 await asyncio.sleep(0)  # those that were granted earlier go first
             self._granted.pop(turn, None)
+            self._wake_slot_waiters()
             coro = job if asyncio.iscoroutine(job) else job()
             if not asyncio.iscoroutine(coro):
                 raise TypeError(f"a coroutine was expected, got {coro!r}")
@@ -250,27 +259,32 @@ class ReferenceTaskGroup:
         return result
 
     def _on_task_done(self, task: Task[Any]) -> None:
+        background = task in self._background
         self._tasks.pop(task, None)
         self._background.pop(task, None)
         if hasattr(asyncio, "future_discard_from_awaited_by"):
             asyncio.future_discard_from_awaited_by(task, self._parent_task)
+        error = None if task.cancelled() else task.exception()
+        fatal = error is not None and (self.cancel_on_error or background or not isinstance(error, Exception))
+        coro, turn = self._jobs.pop(task, (None, None))
+        if not fatal:
+            self._release(turn)  # who waits for the slot goes before the parent
         if self._wake is not None and not self._wake.done() and not self._foreground():
             if not self._tasks or not (self._stopping or self._aborting):
                 self._wake.set_result(None)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            self._on_error(task, error)
-        coro, turn = self._jobs.pop(task, (None, None))
+        if error is not None:
+            self._on_error(task, error, fatal)
         _close_if_unstarted(coro)
         self._release(turn)
 
-    def _on_error(self, task: Task[Any], error: BaseException) -> None:
+    def _on_error(self, task: Task[Any], error: BaseException, fatal: bool) -> None:
         self._errors.append(error)
         if self._is_base_error(error) and self._base_error is None:
             self._base_error = error
         if self._parent_task.done():
             message = f"Task {task!r} has errored out but its parent task {self._parent_task} is already completed"
             self._loop.call_exception_handler({"message": message, "exception": error, "task": task})
-        elif not self._aborting and not self._parent_cancel_requested:
+        elif fatal and not self._aborting and not self._parent_cancel_requested:
             self._abort()
             self._parent_cancel_requested = True
             self._parent_task.cancel()
@@ -284,10 +298,33 @@ class ReferenceTaskGroup:
         """The queue, without those that were cancelled in it."""
         return [task for task, _ in self._queue if not task.cancelling()]
 
+    def _slot_is_free(self) -> bool:
+        """Would a foreground task start now, if it were created?"""
+        limit = self.concurrency_limit
+        return limit is None or (len(self._slots) < limit and not self._waiting() and not self._granted)
+
+    async def wait_for_slot(self) -> None:
+        me = object()
+        try:
+            self._check_open()
+            while not self._slot_is_free():
+                self._slot_waiters[me] = self._loop.create_future()  # in the old place, if this is not the first time
+                await self._slot_waiters[me]
+                self._check_open()
+        finally:
+            self._slot_waiters.pop(me, None)
+
+    def _wake_slot_waiters(self) -> None:
+        if self._aborting or self._slot_is_free():
+            for waiter in self._slot_waiters.values():
+                if not waiter.done():
+                    waiter.set_result(None)
+
     def _release(self, turn: Future[None] | None) -> None:
         self._slots.discard(turn)
         self._granted.pop(turn, None)
         self._grant()
+        self._wake_slot_waiters()
 
     def _grant(self) -> None:
         while self._queue and not self._aborting and len(self._slots) < (self.concurrency_limit or 1):
@@ -314,6 +351,7 @@ class ReferenceTaskGroup:
         for task in list(self._tasks):
             if not task.done() and not (task in self._background and task.cancelling()):
                 task.cancel()
+        self._wake_slot_waiters()
 
     def cancel(self) -> None:
         if not self._entered:

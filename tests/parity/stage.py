@@ -15,6 +15,7 @@ import socket
 import sys
 from collections import Counter, deque
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from contextvars import ContextVar, copy_context
 from dataclasses import dataclass
 from typing import Any
@@ -23,6 +24,7 @@ from weakref import WeakKeyDictionary
 from programs import EVENTS, FUTURES, Program
 
 Story = list[Any]
+OUT_OF_THE_LOOP = "out of the loop"
 
 
 @dataclass(frozen=True)
@@ -31,7 +33,7 @@ class Mode:
 
     loop: str = "asyncio"  # or subclass, uvloop
     debug: bool = False
-    factory: str = ""  # or plain, subclass, eager
+    factory: str = ""  # or plain, subclass, eager, own eager
     limit: bool = False  # does the group have a limit, which is never reached?
     kept: bool = False  # does somebody keep every task, or only those that the program goes back to?
     hooked: bool = False  # is the group of a subclass?
@@ -63,8 +65,8 @@ class SubclassedLoop(asyncio.SelectorEventLoop):
     def create_task(self, coro: Any, **kwargs: Any) -> Any:
         return super().create_task(coro, **kwargs)
 
-    def call_soon(self, callback: Any, *args: Any, **kwargs: Any) -> Any:
-        return super().call_soon(callback, *args, **kwargs)
+    def call_soon(self, *args: Any, **kwargs: Any) -> Any:
+        return super().call_soon(*args, **kwargs)
 
 
 def asyncio_loop(on_idle: Callable[[], None]) -> Any:
@@ -94,21 +96,28 @@ def plain_factory(loop: Any, coro: Any, **kwargs: Any) -> Any:
     return asyncio.Task(coro, loop=loop, **kwargs)
 
 
-class SubclassedTask(asyncio.Task[Any]):
-    def cancel(self, msg: Any = None) -> bool:
-        return super().cancel(msg)
+class Task(asyncio.Task[Any]):
+    """asyncio's, with methods in Python."""
 
-    def add_done_callback(self, function: Any, /, *, context: Any = None) -> None:
-        super().add_done_callback(function, context=context)
+    def cancel(self, *args: Any, **kwargs: Any) -> bool:
+        return super().cancel(*args, **kwargs)
+
+    def add_done_callback(self, *args: Any, **kwargs: Any) -> None:
+        super().add_done_callback(*args, **kwargs)
 
 
 def subclass_factory(loop: Any, coro: Any, **kwargs: Any) -> Any:
-    return SubclassedTask(coro, loop=loop, **kwargs)
+    return Task(coro, loop=loop, **kwargs)
+
+
+def eager_factory(loop: Any, coro: Any, *, eager_start: bool | None = None, **kwargs: Any) -> Any:
+    """As asyncio's, which uvloop makes lazy by telling it None."""
+    return asyncio.Task(coro, loop=loop, eager_start=eager_start is not False, **kwargs)
 
 
 FACTORIES: dict[str, Any] = {"": None, "plain": plain_factory, "subclass": subclass_factory}
 if sys.version_info >= (3, 12):
-    FACTORIES["eager"] = asyncio.eager_task_factory
+    FACTORIES |= {"eager": asyncio.eager_task_factory, "own eager": eager_factory}
 
 
 # ---- what is told of things that are other objects in each run
@@ -169,6 +178,7 @@ NAMES = {
     "shield": asyncio.shield,
     "sleep": asyncio.sleep,
     "state": state,
+    "timeout": asyncio.timeout,
     "wait": asyncio.wait,
     "wait_for": asyncio.wait_for,
 }
@@ -213,6 +223,7 @@ class Runner:
         self.events = [asyncio.Event() for _ in range(EVENTS)]
         self.kept: dict[str, Any] = {}
         self.groups: list[Any] = []
+        self.deadlines: dict[int, asyncio.Timeout] = {}
         self.wanted = script.wanted
         self.keep_all = mode.kept
         loop.set_exception_handler(self.report)
@@ -220,6 +231,8 @@ class Runner:
             "TaskGroup": make_group(self.log),
             "loop": loop,
             "T": self.kept,
+            "D": self.deadlines,
+            "expire": self.expire,
             "F": self.futures,
             "E": self.events,
             "log": self.log,
@@ -236,13 +249,13 @@ class Runner:
             try:
                 loop.run_forever()
             except (SystemExit, KeyboardInterrupt) as error:
-                if mode.loop != "uvloop":
-                    self.story.append(("out of the loop", describe(error)))
+                self.story.append((OUT_OF_THE_LOOP, describe(error)))
         self.story.append(describe(state(main)))
         story = self.story
         del main
         program.clear()
         self.kept.clear()
+        self.deadlines.clear()
         self.futures.clear()
         self.events.clear()
         loop.set_exception_handler(lambda loop, context: None)  # when the collector runs is not of the program
@@ -288,6 +301,10 @@ class Runner:
 
     def those(self, *names: str) -> list[Any]:
         return [self.kept[name] for name in names if name in self.kept]
+
+    def expire(self, number: int) -> None:
+        with suppress(KeyError, RuntimeError):  # it has not been entered, or is over
+            self.deadlines[number].reschedule(-1)
 
     # -- what the loop calls
 

@@ -110,7 +110,7 @@ def in_asyncios_place(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 @pytest.mark.usefixtures("in_asyncios_place")
 @pytest.mark.parametrize(("cls", "method"), CASES)
 def test_cpython(cls: type[unittest.TestCase], method: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One test of CPython's."""
+    """One test of CPython's. [G1]"""
     case = cls(method)
     loop_factory = vars(cls).get("loop_factory")
     if loop_factory is not None and sys.version_info < (3, 13):

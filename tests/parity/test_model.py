@@ -505,7 +505,7 @@ def group_of(program: Program) -> type[quattro.TaskGroup]:
 @examples(1000)
 @given(programs(settle=st.just(True)))
 def test_same_outcome(program: Program) -> None:
-    """Both implementations make the same of a program in which one thing happens at a time."""
+    """Both implementations make the same of a program in which one thing happens at a time. [G12]"""
     expected, got = run(ReferenceTaskGroup, program), run(group_of(program), program)
     assert got.notes == expected.notes
     for ours, theirs in zip(got.snapshots, expected.snapshots, strict=False):

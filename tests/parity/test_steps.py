@@ -1,7 +1,7 @@
 """Every task takes its steps in the order in which it would in asyncio's group.
 
-Random programs, on ``quattro.TaskGroup`` and on the plain Python one of ``reference.py``: each step of each task, and of
-whoever else uses the loop, comes in the same order. Then the places where that could go wrong, one by one.
+Random programs, on ``quattro.TaskGroup`` and on the plain Python one of ``reference.py``: each step of each task, and
+of whoever else uses the loop, comes in the same order. Then the places where that could go wrong, one by one.
 """
 
 from __future__ import annotations
@@ -9,8 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-import gc
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -123,7 +121,7 @@ def run(group_class: Any, loop_name: str, body: list[Any], outsiders: tuple[bool
 @SOME
 @given(BODY, st.tuples(st.booleans(), st.booleans()))
 def test_every_step_comes_when_it_would(loop_name: str, body: list[Any], outsiders: tuple[bool, bool]) -> None:
-    """As in a group whose tasks have a done callback each; errors are collected in the same order, too."""
+    """As in a group whose tasks have a done callback each; errors are collected in the same order, too. [G11]"""
     expected = run(ReferenceTaskGroup, loop_name, body, outsiders)
     seen = run(quattro.TaskGroup, loop_name, body, outsiders)
     assert [event for event in seen if not isinstance(event, list)] == [
@@ -151,7 +149,7 @@ async def test_error_is_not_seen_too_early() -> None:
 
 @pytest.mark.loops("asyncio")
 async def test_group_stays_open_while_something_is_ready() -> None:
-    """What is ready when the last task has ended can still use the group; with a done callback it could, too."""
+    """What is ready when the last task has ended can still use the group; with a done callback it could, too. [G16]"""
     seen: list[int] = []
 
     async def late(tg: TaskGroup) -> None:
