@@ -578,6 +578,17 @@ Await_throw(PyObject *op, PyObject *const *args, Py_ssize_t nargs)
 }
 
 /* Broken off while waiting: what GeneratorExit would do to asyncio's coroutine. */
+static void
+break_off_lock_held(Await *self)
+{
+    if (self->stage == AWAIT_TASKS || self->stage == AWAIT_LOOP) {
+        finish_lock_held(self->group);
+    }
+    leave_waiters_lock_held(self);
+    self->stage = AWAIT_DONE;
+    Await_clear((PyObject *)self);
+}
+
 static PyObject *
 Await_close(PyObject *op, PyObject *Py_UNUSED(ignored))
 {
@@ -587,12 +598,7 @@ Await_close(PyObject *op, PyObject *Py_UNUSED(ignored))
     running = self->running;
     self->started = 1;
     if (!running) {
-        if (self->stage == AWAIT_TASKS || self->stage == AWAIT_LOOP) {
-            finish_lock_held(self->group);
-        }
-        leave_waiters_lock_held(self);
-        self->stage = AWAIT_DONE;
-        Await_clear(op);
+        break_off_lock_held(self);
     }
     END_SECTION();
     if (running) {
@@ -615,18 +621,20 @@ Await_traverse(PyObject *op, visitproc visit, void *arg)
     return 0;
 }
 
-/* As a coroutine that is dropped before its first step. */
+/* As a coroutine that is dropped, before its first step or while it waits. */
 static void
 Await_finalize(PyObject *op)
 {
     Await *self = (Await *)op;
-    if (self->started) {
-        return;
-    }
     PyObject *exc = PyErr_GetRaisedException();
-    if (PyErr_WarnFormat(PyExc_RuntimeWarning, 1, "coroutine 'TaskGroup.%s' was never awaited",
-                         self->stage == AWAIT_ENTER ? "__aenter__"
-                         : self->stage == AWAIT_SLOT ? "wait_for_slot" : "__aexit__") < 0)
+    if (self->started) {
+        BEGIN_SECTION(self->group);
+        break_off_lock_held(self);
+        END_SECTION();
+    }
+    else if (PyErr_WarnFormat(PyExc_RuntimeWarning, 1, "coroutine 'TaskGroup.%s' was never awaited",
+                              self->stage == AWAIT_ENTER ? "__aenter__"
+                              : self->stage == AWAIT_SLOT ? "wait_for_slot" : "__aexit__") < 0)
     {
         report_unraisable(op);
     }
@@ -637,15 +645,10 @@ static void
 Await_dealloc(PyObject *op)
 {
     PyTypeObject *type = Py_TYPE(op);
-    if (!((Await *)op)->started && PyObject_CallFinalizerFromDealloc(op) < 0) {
+    if (((Await *)op)->stage != AWAIT_DONE && PyObject_CallFinalizerFromDealloc(op) < 0) {
         return;
     }
     PyObject_GC_UnTrack(op);
-    if (((Await *)op)->turn != NULL) {
-        BEGIN_SECTION(((Await *)op)->group);
-        leave_waiters_lock_held((Await *)op);
-        END_SECTION();
-    }
     Await_clear(op);
     Py_CLEAR(((Await *)op)->group);
     type->tp_free(op);

@@ -276,14 +276,23 @@ make_task(TaskGroup *self, const Call *call, Turn *park, int *direct)
         }
         return make_task_directly(self, call, park != NULL);
     }
-    PyObject *task;
+    PyObject *task = NULL;
     int has_eager_start = call_has(call, state->str_eager_start);
+    int by_factory = !LOOP_PASSES_KEYWORDS && kind == LOOP_STOCK_EAGER && plain && !has_eager_start;
+    if (by_factory) {
+        // One that is closed says so before there is a task.
+        int closed = call_is_true(self->loop, state->str_is_closed);
+        if (closed < 0) {
+            Py_DECREF(create_task);
+            return NULL;
+        }
+        by_factory = !closed;
+    }
     if (!TASK_TAKES_EAGER_START && kind == LOOP_DIRECT && has_eager_start) {
         // uvloop would ignore it.
         PyErr_SetString(PyExc_TypeError, "eager_start needs CPython 3.12 or newer");
-        task = NULL;
     }
-    else if (!LOOP_PASSES_KEYWORDS && kind == LOOP_STOCK_EAGER && plain && !has_eager_start) {
+    else if (by_factory) {
         // The loop would set the name when the task has already run.
         task = call_with_keywords(state->eager_task_factory, self->loop, call);
     }

@@ -108,3 +108,18 @@ async def test_whoever_hears_of_a_dropped_group_leaves_it() -> None:
         StopIteration,
         RuntimeError,
     ]
+
+
+@pytest.mark.reports
+async def test_an_exit_that_is_dropped_while_it_waits() -> None:
+    """It is broken off, as asyncio's coroutine is: the group holds no parent, and errors are told as they come."""
+    told = hear()
+    group = await TaskGroup().__aenter__()
+    task = group.create_task(fail(ValueError("late"), 2))
+    step = group.__aexit__(None, None, None)
+    step.send(None)  # type: ignore[attr-defined]
+    del step
+    gc.collect()
+    assert group._parent_task is None and group._errors is None and group._tasks == {task}
+    await settle()
+    assert [str(error) for _, error in told] == ["late"] and group._tasks == frozenset()
