@@ -343,6 +343,41 @@ async def stray_cancel() -> None:
         tg.cancel()
 
 
+# ---- errors that cancel nothing, and waiting for a slot
+
+
+@path(TaskGroup)
+async def cancel_on_error() -> None:
+    for abort in (noop, fail, cancel):
+        with suppress(ExceptionGroup):
+            async with TaskGroup(concurrency_limit=1, cancel_on_error=False) as tg:
+                for passes in (0, 2, 0):
+                    tg.create_task(fail(passes))
+                await settle(9)
+                tg.create_background_task(abort())
+                assert not tg.cancel_on_error
+
+
+@path(TaskGroup)
+async def wait_for_slot() -> None:
+    async with TaskGroup(concurrency_limit=1) as tg:
+        for _ in range(3):
+            await tg.wait_for_slot()
+            tg.create_task(settle(2))
+        waiters = [asyncio.ensure_future(tg.wait_for_slot()) for _ in range(3)]
+        await asyncio.sleep(0)
+        waiters[0].cancel()
+        await asyncio.wait(waiters)
+        tg.create_task(forever())
+        stranger = asyncio.ensure_future(tg.wait_for_slot())
+        await asyncio.sleep(0)
+        tg.cancel()
+    await asyncio.wait([stranger])
+    assert stranger.exception()
+    with suppress(RuntimeError):
+        await tg.wait_for_slot()
+
+
 # ---- map
 
 
