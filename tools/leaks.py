@@ -343,6 +343,41 @@ async def stray_cancel() -> None:
         tg.cancel()
 
 
+# ---- errors that cancel nothing, and waiting for a slot
+
+
+@path(TaskGroup)
+async def cancel_on_error() -> None:
+    for abort in (noop, fail, cancel):
+        with suppress(ExceptionGroup):
+            async with TaskGroup(concurrency_limit=1, cancel_on_error=False) as tg:
+                for passes in (0, 2, 0):
+                    tg.create_task(fail(passes))
+                await settle(9)
+                tg.create_background_task(abort())
+                assert not tg.cancel_on_error
+
+
+@path(TaskGroup)
+async def wait_for_slot() -> None:
+    async with TaskGroup(concurrency_limit=1) as tg:
+        for _ in range(3):
+            await tg.wait_for_slot()
+            tg.create_task(settle(2))
+        waiters = [asyncio.ensure_future(tg.wait_for_slot()) for _ in range(3)]
+        await asyncio.sleep(0)
+        waiters[0].cancel()
+        await asyncio.wait(waiters)
+        tg.create_task(forever())
+        stranger = asyncio.ensure_future(tg.wait_for_slot())
+        await asyncio.sleep(0)
+        tg.cancel()
+    await asyncio.wait([stranger])
+    assert stranger.exception()
+    with suppress(RuntimeError):
+        await tg.wait_for_slot()
+
+
 # ---- map
 
 
@@ -469,11 +504,31 @@ async def dropped_in_a_cycle() -> None:
 # ---- the helper types
 
 
+@path(_quattro._Callback)
+async def callbacks_by_hand() -> None:
+    """A callback that somebody compares, shows and calls, and that has noted the slowest task in debug mode."""
+    loop = asyncio.get_running_loop()
+    debug = loop.get_debug()
+    loop.set_debug(True)
+    try:
+        async with TaskGroup(concurrency_limit=1) as tg:
+            first = tg.create_task(noop())
+            tg.create_task(noop())
+            callbacks = [op for op in gc.get_referents(tg) if type(op) is _quattro._Callback]
+            for callback in callbacks:
+                hash(callback), repr(callback), callback.__name__, callback.__qualname__, callback.__self__
+                with suppress(TypeError):
+                    callback(1, 2, 3)
+            first.remove_done_callback(tg._on_task_done)
+            first.add_done_callback(callbacks[0])
+    finally:
+        loop.set_debug(debug)
+
+
 @path(_quattro._Await)
 async def awaited_by_hand() -> None:
     """Each way to drive what __aenter__() and __aexit__() return, and the wrong ones."""
     group = TaskGroup()
-    group.__aenter__()
     for refused in (group.__aenter__(), group.__aexit__(None, None, None)):
         with suppress(KeyError):
             refused.throw(KeyError("k"))

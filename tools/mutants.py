@@ -284,7 +284,7 @@ MUTANTS = [
         "background",
     ),
     Mutant("one may start while they stop", "    if (background && self->stopping) {", "    if (0) {", "background"),
-    Mutant("they are cancelled though somebody did", "if (cancelling <= 0) {", "if (1) {", "background"),
+    Mutant("they are cancelled though somebody did", "if (cancelling <= 0 && done <= 0) {", "if (done <= 0) {", "background"),
     # Errors that cancel nothing.
     Mutant(
         "an error cancels all the same",
@@ -317,8 +317,8 @@ MUTANTS = [
     # Who waits for a slot.
     Mutant(
         "nobody is woken for a slot",
-        "self->woken++;\n            collect_error(",
-        "continue;\n            collect_error(",
+        "self->woken++;\n            int rc =",
+        "continue;\n            int rc =",
         "wait_for_slot",
     ),
     Mutant(

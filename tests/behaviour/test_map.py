@@ -17,21 +17,17 @@ from typing import Any
 
 import pytest
 from helpers import fail, forever, noop, settle
-from reference import ReferenceTaskGroup
 
 import quattro
 
-
-class Mapping(ReferenceTaskGroup):
-    """The oracle, with our map: it needs nothing that is not public."""
-
-    map = quattro.TaskGroup.map
+# The map is Python: debug mode and a task factory are the group's, whose own tests have them.
+pytestmark = pytest.mark.loops("asyncio", "uvloop", "eager")
 
 
-@pytest.fixture(params=[quattro.TaskGroup, Mapping], ids=["ours", "reference"])
-def TaskGroup(request: pytest.FixtureRequest) -> Any:
+@pytest.fixture
+def TaskGroup() -> Any:
     """The group that a rule is about."""
-    return request.param
+    return quattro.TaskGroup
 
 
 class Items:

@@ -112,7 +112,7 @@ async def test_whoever_hears_of_a_dropped_group_leaves_it() -> None:
 
 @pytest.mark.reports
 async def test_an_exit_that_is_dropped_while_it_waits() -> None:
-    """It is broken off, as asyncio's coroutine is: the group holds no parent, and its tasks' errors are told as they come."""
+    """It is broken off, as asyncio's coroutine is: the group holds no parent, and errors are told as they come."""
     told = hear()
     group = await TaskGroup().__aenter__()
     task = group.create_task(fail(ValueError("late"), 2))

@@ -16,7 +16,7 @@ CLASSES = pytest.mark.parametrize("cls", [asyncio.TaskGroup, TaskGroup])
 
 
 async def test_a_task_cannot_be_added_to_tasks() -> None:
-    """``tg._tasks.add(task)`` (CPython 111838) is an error, because the group would not wait for it: _tasks is frozen."""
+    """``tg._tasks.add(task)`` (CPython 111838) is an error, for the group would not wait for it: _tasks is frozen."""
     async with TaskGroup() as tg:
         task = asyncio.ensure_future(noop())
         with pytest.raises(AttributeError):
@@ -121,7 +121,7 @@ async def test_on_task_done_is_looked_up_for_queued_tasks_too(limit: int) -> Non
 
 @CLASSES
 async def test_a_task_that_is_done_is_not_cancelled(cls: Any) -> None:
-    """An abort cancels the tasks that are not done: a subclass of Task that overrides cancel() is not called for others."""
+    """An abort cancels the tasks that are not done: a Task class that overrides cancel() is not called for others."""
     cancelled: list[str] = []
 
     class Task(asyncio.Task):  # type: ignore[type-arg]
@@ -144,7 +144,7 @@ async def test_a_task_that_is_done_is_not_cancelled(cls: Any) -> None:
 
 
 def test_reload_after_asyncio_has_been_given_the_group() -> None:
-    """importlib.reload(quattro) after ``asyncio.TaskGroup = quattro.TaskGroup``, as notebooks do, makes the class anew."""
+    """importlib.reload(quattro) after ``asyncio.TaskGroup = quattro.TaskGroup``, as in notebooks, makes it anew."""
     program = """
 import asyncio, importlib, quattro
 asyncio.TaskGroup = asyncio.taskgroups.TaskGroup = quattro.TaskGroup

@@ -11,7 +11,6 @@ import gc
 import os
 import subprocess
 import sys
-import sysconfig
 from types import CodeType
 
 import leaks
@@ -80,7 +79,6 @@ async def test_the_collector_sees_what_a_group_holds() -> None:
     assert set(map(id, known)) <= held(tg)
     others = [op for op in gc.get_referents(tg) if id(op) not in map(id, known)]
     assert {"_on_task_done", "_start"} <= {getattr(op, "__name__", "") for op in others}
-    assert any(isinstance(op, contextvars.Context) for op in others)
     assert {"loop": tg._loop} in others
     assert {"loop": tg._loop, "eager_start": True} in others or sys.version_info < (3, 12)
     leaving.close()
@@ -88,11 +86,9 @@ async def test_the_collector_sees_what_a_group_holds() -> None:
     async with TaskGroup() as unlimited:
         unlimited.create_task(noop())
         held_now = gc.get_referents(unlimited)
-        names = {getattr(op, "__name__", "") for op in held_now}
-        assert "_sweep" in names
-        # The arguments of asyncio.Task(), and uvloop's functions.
-        assert sorted(len(op) for op in held_now if type(op) is tuple) == (
-            [1] if isinstance(tg._loop, asyncio.BaseEventLoop) else [1, 4]
+        # uvloop's functions, and its type.
+        assert [len(op) for op in held_now if type(op) is tuple] == (
+            [] if isinstance(tg._loop, asyncio.BaseEventLoop) else [3]
         )
     async with TaskGroup(concurrency_limit=1) as limited:
         limited.create_task(settle(2))
@@ -127,10 +123,7 @@ async def test_the_collector_sees_what_an_exit_holds() -> None:
     leaving.throw(second)  # the last that came
     assert {id(type(leaving)), id(tg), id(first), id(second)} <= held(leaving)
     leaving.close()
-    entered = TaskGroup().__aenter__()
-    [*entered]
-    kept = [op for op in gc.get_referents(entered) if isinstance(op, StopIteration)]
-    assert kept or sysconfig.get_config_var("Py_GIL_DISABLED")  # nothing is used again there
     other = tg.__aexit__(KeyError, error := KeyError(), None)
     assert id(error) in held(other)
+    other.close()
     await settle()

@@ -93,7 +93,7 @@ def test_a_loop_that_calls_back_at_once_and_then_raises(when: int, limit: int | 
 
 @pytest.mark.reports
 async def test_the_exception_handler_runs_in_the_context_of_the_creation() -> None:
-    """What one call of the exception handler sets, the next does not see: each is in a copy of the creator's context."""
+    """What one call of the exception handler sets, the next does not see: each has a copy of the creator's context."""
     variable = contextvars.ContextVar[Any]("variable")
     seen: list[Any] = []
 

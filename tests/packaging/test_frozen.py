@@ -27,7 +27,7 @@ def collected(tmp_path: Path, program: str) -> modulefinder.ModuleFinder:
 
 @pytest.mark.parametrize("program", ["import quattro", "from quattro import TaskGroup"])
 def test_all_that_an_import_brings_is_found(program: str, tmp_path: Path) -> None:
-    """Every module of the package that is there after an import is named by a statement, those that the C imports too."""
+    """Every module of the package that an import brings is named by a statement, those that the C imports too."""
     found = collected(tmp_path, program).modules
     loaded = {name for name in sys.modules if name.split(".")[0] == "quattro"} - {"quattro.__main__"}
     assert {"quattro", "quattro._quattro", "quattro._turn"} <= loaded <= found.keys()
