@@ -69,7 +69,7 @@ wake_waiters_lock_held(TaskGroup *self)
     }
     PyObject *first = NULL;
     for (Py_ssize_t i = 0; i < count; i++) {
-        if (turns[i]->link.next != NULL && turns[i]->state == TURN_QUEUED) {
+        if (turns[i]->link.next != NULL && turns[i]->state == TURN_QUEUED && turns[i]->waker != NULL) {
             turns[i]->state = TURN_RUNNING;
             self->woken++;
             int rc = turn_step_task_lock_held(turns[i], NULL);

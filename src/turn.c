@@ -353,6 +353,8 @@ turn_add_waker_lock_held(Turn *self, PyObject *waker, PyObject *context)
     self->waker_context = context == Py_None ? NULL : Py_XNewRef(context);
     switch (self->state) {
     case TURN_QUEUED:
+        // Who waits for a slot may have missed it.
+        return self->waiter && self->link.next != NULL ? wake_waiters_lock_held(self->group) : 0;
     case TURN_CALL:
         return 0;
     case TURN_GRANTED:

@@ -442,3 +442,24 @@ async def test_what_carries_a_result_belongs_to_its_catcher() -> None:
     stops = [stop_of(tg.__aenter__()) for tg in groups]
     async with TaskGroup():
         assert [stop.value for stop in stops] == groups
+
+
+@pytest.mark.parametrize("late", [False, True])
+async def test_a_wait_for_a_slot_that_no_task_waits_on(late: bool) -> None:
+    """Who takes its first step by hand keeps no background task from being stopped; who waits later is woken."""
+    woken: list[Any] = []
+    async with TaskGroup(concurrency_limit=1) as tg:
+        background = tg.create_background_task(forever())
+        tg.create_task(settle(2))
+        waiting: Any = tg.wait_for_slot()
+        turn = waiting.send(None)
+        if late:
+            await settle(5)
+            turn.add_done_callback(woken.append)
+            await settle(2)
+            assert woken == [turn]
+            waiting.close()
+    assert background.cancelled()
+    if not late:
+        with pytest.raises(RuntimeError, match="is finished"):
+            waiting.send(None)
