@@ -504,11 +504,26 @@ async def dropped_in_a_cycle() -> None:
 # ---- the helper types
 
 
+@path(_quattro._Callback)
+async def callback_by_hand() -> None:
+    """What the loop calls, in the hands of somebody who asks it, compares it and calls it with too much."""
+    async with TaskGroup(concurrency_limit=1) as tg:
+        task = tg.create_task(forever())
+        tg.create_task(noop())
+        callbacks = [op for op in gc.get_referents(tg) if type(op) is _quattro._Callback]
+        for callback in callbacks:
+            assert callback.__self__ is tg and repr(callback) and hash(callback) == hash(callback)
+            assert callback.__qualname__ == f"TaskGroup.{callback.__name__}"
+            assert (callback == tg._on_task_done) is (callback.__name__ == "_on_task_done")  # type: ignore[attr-defined]
+            with suppress(TypeError):
+                callback(task, task)
+        task.cancel()
+
+
 @path(_quattro._Await)
 async def awaited_by_hand() -> None:
     """Each way to drive what __aenter__() and __aexit__() return, and the wrong ones."""
     group = TaskGroup()
-    group.__aenter__()
     for refused in (group.__aenter__(), group.__aexit__(None, None, None)):
         with suppress(KeyError):
             refused.throw(KeyError("k"))

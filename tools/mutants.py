@@ -284,7 +284,12 @@ MUTANTS = [
         "background",
     ),
     Mutant("one may start while they stop", "    if (background && self->stopping) {", "    if (0) {", "background"),
-    Mutant("they are cancelled though somebody did", "if (cancelling <= 0 && done <= 0) {", "if (done <= 0) {", "background"),
+    Mutant(
+        "they are cancelled though somebody did",
+        "if (cancelling <= 0 && done <= 0) {",
+        "if (done <= 0) {",
+        "background",
+    ),
     # Errors that cancel nothing.
     Mutant(
         "an error cancels all the same",

@@ -11,7 +11,6 @@ import gc
 import os
 import subprocess
 import sys
-import sysconfig
 from types import CodeType
 
 import leaks
@@ -75,25 +74,19 @@ async def test_the_collector_sees_what_a_group_holds() -> None:
     assert id(turn) in held(tg)  # in the queue
     leaving = tg.__aexit__(SystemExit, error := SystemExit(), None)
     waiter = leaving.send(None)
-    assert id(turn) in held(tg)  # on the wake list
+    assert id(turn) in held(tg)  # cancelled, and not told yet
     known = [tg._loop, tg._parent_task, tg._errors, error, waiter, running, queued, background]
     assert set(map(id, known)) <= held(tg)
     others = [op for op in gc.get_referents(tg) if id(op) not in map(id, known)]
     assert {"_on_task_done", "_start"} <= {getattr(op, "__name__", "") for op in others}
-    assert any(isinstance(op, contextvars.Context) for op in others)
     assert {"loop": tg._loop} in others
     assert {"loop": tg._loop, "eager_start": True} in others or sys.version_info < (3, 12)
     leaving.close()
     await settle()
-    async with TaskGroup() as unlimited:
-        unlimited.create_task(noop())
-        held_now = gc.get_referents(unlimited)
-        names = {getattr(op, "__name__", "") for op in held_now}
-        assert "_sweep" in names
-        # The arguments of asyncio.Task(), and uvloop's functions.
-        assert sorted(len(op) for op in held_now if type(op) is tuple) == (
-            [1] if isinstance(tg._loop, asyncio.BaseEventLoop) else [1, 4]
-        )
+    if not isinstance(tg._loop, asyncio.BaseEventLoop):
+        async with TaskGroup() as unlimited:
+            unlimited.create_task(noop())
+            assert [len(op) for op in gc.get_referents(unlimited) if type(op) is tuple] == [3]  # uvloop's functions
     async with TaskGroup(concurrency_limit=1) as limited:
         limited.create_task(settle(2))
         await limited.create_task(noop())
@@ -127,10 +120,13 @@ async def test_the_collector_sees_what_an_exit_holds() -> None:
     leaving.throw(second)  # the last that came
     assert {id(type(leaving)), id(tg), id(first), id(second)} <= held(leaving)
     leaving.close()
-    entered = TaskGroup().__aenter__()
-    [*entered]
-    kept = [op for op in gc.get_referents(entered) if isinstance(op, StopIteration)]
-    assert kept or sysconfig.get_config_var("Py_GIL_DISABLED")  # nothing is used again there
     other = tg.__aexit__(KeyError, error := KeyError(), None)
     assert id(error) in held(other)
+    other.close()  # type: ignore[attr-defined]
+    async with TaskGroup(concurrency_limit=1) as full:
+        full.create_task(settle(2))
+        waiting = full.wait_for_slot()
+        turn = waiting.send(None)  # type: ignore[attr-defined]
+        assert id(turn) in held(waiting) and id(turn) in held(full)
+        waiting.close()  # type: ignore[attr-defined]
     await settle()
