@@ -649,6 +649,7 @@ Await_dealloc(PyObject *op)
         return;
     }
     PyObject_GC_UnTrack(op);
+    assert(((Await *)op)->turn == NULL);
     Await_clear(op);
     Py_CLEAR(((Await *)op)->group);
     type->tp_free(op);

@@ -72,7 +72,12 @@ wake_waiters_lock_held(TaskGroup *self)
         if (turns[i]->link.next != NULL && turns[i]->state == TURN_QUEUED) {
             turns[i]->state = TURN_RUNNING;
             self->woken++;
-            collect_error(self, &first, turn_step_task_lock_held(turns[i], NULL));
+            int rc = turn_step_task_lock_held(turns[i], NULL);
+            if (rc < 0 && turns[i]->state == TURN_RUNNING) {
+                turns[i]->state = TURN_QUEUED;      // the next time, then
+                self->woken--;
+            }
+            collect_error(self, &first, rc);
         }
         Py_DECREF(turns[i]);
     }
@@ -193,6 +198,11 @@ turn_step_task_lock_held(Turn *turn, PyObject *future)
         PyObject *callback = wakeup != NULL ? PyCFunction_New(wakeup, waker) : Py_NewRef(waker);
         rc = callback == NULL ? -1 : call_soon(turn->group, callback, (PyObject *)turn, context);
         Py_XDECREF(callback);
+        if (rc < 0 && turn->waker == NULL) {
+            turn->waker = waker;
+            turn->waker_context = context;
+            return -1;          // it waits on
+        }
     }
     Py_DECREF(waker);
     Py_XDECREF(context);

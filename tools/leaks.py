@@ -505,19 +505,24 @@ async def dropped_in_a_cycle() -> None:
 
 
 @path(_quattro._Callback)
-async def callback_by_hand() -> None:
-    """What the loop calls, in the hands of somebody who asks it, compares it and calls it with too much."""
-    async with TaskGroup(concurrency_limit=1) as tg:
-        task = tg.create_task(forever())
-        tg.create_task(noop())
-        callbacks = [op for op in gc.get_referents(tg) if type(op) is _quattro._Callback]
-        for callback in callbacks:
-            assert callback.__self__ is tg and repr(callback) and hash(callback) == hash(callback)
-            assert callback.__qualname__ == f"TaskGroup.{callback.__name__}"
-            assert (callback == tg._on_task_done) is (callback.__name__ == "_on_task_done")  # type: ignore[attr-defined]
-            with suppress(TypeError):
-                callback(task, task)
-        task.cancel()
+async def callbacks_by_hand() -> None:
+    """A callback that somebody compares, shows and calls, and that has noted the slowest task in debug mode."""
+    loop = asyncio.get_running_loop()
+    debug = loop.get_debug()
+    loop.set_debug(True)
+    try:
+        async with TaskGroup(concurrency_limit=1) as tg:
+            first = tg.create_task(noop())
+            tg.create_task(noop())
+            callbacks = [op for op in gc.get_referents(tg) if type(op) is _quattro._Callback]
+            for callback in callbacks:
+                hash(callback), repr(callback), callback.__name__, callback.__qualname__, callback.__self__
+                with suppress(TypeError):
+                    callback(1, 2, 3)
+            first.remove_done_callback(tg._on_task_done)
+            first.add_done_callback(callbacks[0])
+    finally:
+        loop.set_debug(debug)
 
 
 @path(_quattro._Await)

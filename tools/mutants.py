@@ -322,8 +322,8 @@ MUTANTS = [
     # Who waits for a slot.
     Mutant(
         "nobody is woken for a slot",
-        "self->woken++;\n            collect_error(",
-        "continue;\n            collect_error(",
+        "self->woken++;\n            int rc =",
+        "continue;\n            int rc =",
         "wait_for_slot",
     ),
     Mutant(

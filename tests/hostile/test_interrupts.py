@@ -118,6 +118,46 @@ def test_a_task_that_joins_an_aborted_group_as_the_loop_refuses_to_schedule(limi
     run(loop, main())
 
 
+@pytest.mark.parametrize("background", [False, True])
+@pytest.mark.parametrize("when", [1, 2])
+def test_a_waiter_for_a_slot_whose_wake_up_is_interrupted(when: int, background: bool) -> None:
+    """It waits on, and hears of the next slot; the group does not wait for what it would do."""
+
+    class Loop(asyncio.SelectorEventLoop):
+        woken = 0
+
+        def call_soon(self, callback: Any, *args: Any, **kwargs: Any) -> asyncio.Handle:
+            if getattr(callback, "__self__", None) is producer:
+                self.woken += type(args[0]).__name__ == "_Turn" if args else 0
+                if self.woken == when:
+                    self.woken += 1
+                    raise KeyboardInterrupt
+            return super().call_soon(callback, *args, **kwargs)
+
+    async def produce(tg: TaskGroup) -> None:
+        nonlocal producer
+        producer = asyncio.current_task()
+        for number in range(4):
+            await tg.wait_for_slot()
+            made.append(number)
+            tg.create_task(settle(1))
+
+    async def main() -> None:
+        async with TaskGroup(concurrency_limit=2) as tg:
+            tg.create_task(settle(3))
+            tg.create_task(settle(5))
+            if background:
+                tg.create_background_task(produce(tg))
+            else:
+                await produce(tg)
+
+    producer: Any = None
+    made: list[int] = []
+    loop = Loop(Selector())
+    out = run(loop, main())
+    assert len(out) == 1 and made == [0, 1, 2, 3]
+
+
 def hostile_task(**methods: Any) -> Any:
     cls = type("HostileTask", (asyncio.Task,), methods)
     return lambda loop, coro, **kwargs: cls(coro, loop=loop, **kwargs)
