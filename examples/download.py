@@ -2,8 +2,8 @@
 
 Every file is a task; the group runs ``--limit`` of them at a time. Their requests are spread over time as well, at
 ``--rate`` a second. The progress is drawn by a background task, which lives for as long as there is something to
-download; nobody has to tell it to stop. A request that fails is repeated after a pause that doubles; a file that cannot
-be had is told in the end, and keeps no other from coming.
+download; nobody has to tell it to stop. A request that fails is repeated after a pause that doubles. A file that cannot
+be had cancels no other: each task is asked in the end how it went.
 
 Without a URL it downloads from a loopback server that is often too busy. The exit code is 1 if a file could not be had,
 and 130 after Ctrl-C, which tells what is missing. Needs aiohttp, aiolimiter, rich and stamina.
@@ -50,24 +50,22 @@ class Downloader:
         )(self.fetch)
         self.console = Console(stderr=True, markup=False, highlight=False, soft_wrap=True)
         self.names: set[str] = set()
-        self.missing: dict[URL, str] = {}  # what has not been saved, and why
-        self.failed = 0
-        self.saved = 0
+        self.tasks: dict[URL, asyncio.Task[None]] = {}
         self.received = 0
         self.retries = 0
 
     async def run(self, source: AbstractAsyncContextManager[list[URL]]) -> None:
         """Download all of it."""
         timeout = ClientTimeout(total=None, connect=self.args.timeout, sock_read=self.args.timeout)
-        async with (
-            source as urls,
-            ClientSession(connector=TCPConnector(limit=0), timeout=timeout) as self.session,
-            TaskGroup(concurrency_limit=self.args.limit) as self.tg,
-        ):
-            self.tg.create_background_task(self.draw_progress)
-            self.missing = dict.fromkeys(urls, "not downloaded")
-            for url in self.missing:
-                self.tg.create_task(self.download(url))
+        async with source as urls, ClientSession(connector=TCPConnector(limit=0), timeout=timeout) as self.session:
+            try:
+                async with TaskGroup(concurrency_limit=self.args.limit, cancel_on_error=False) as self.tg:
+                    progress = self.tg.create_background_task(self.draw_progress)
+                    self.tasks = {url: self.tg.create_task(self.save(url)) for url in dict.fromkeys(urls)}
+            except* WEB_ERRORS:
+                if not progress.cancelled():  # it has failed itself, and that is no file's error
+                    raise
+            await asyncio.sleep(0)  # if errors came together with Ctrl-C, the group leaves that to the next await
 
     async def draw_progress(self) -> NoReturn:
         """Draw what the group says of itself."""
@@ -75,22 +73,12 @@ class Downloader:
         with Progress(*columns, console=self.console, auto_refresh=False, transient=True) as progress:
             bar, began = progress.add_task(""), perf_counter()
             while True:
-                now, done = self.tg.statistics(), self.saved + self.failed
+                now, total = self.tg.statistics(), len(self.tasks)
                 size, speed = decimal(self.received), decimal(int(self.received / (perf_counter() - began)))
+                done = total - now.running - now.queued
                 text = f"{done} done, {now.running} running, {now.queued} queued, {size}, {speed}/s"
-                total = done + now.running + now.queued
                 progress.update(bar, completed=done, total=total, description=text, refresh=True)
                 await asyncio.sleep(0.1)
-
-    async def download(self, url: URL) -> None:
-        """Download one file; if it cannot be had, that is told in the end, and keeps no other from coming."""
-        try:
-            await self.save(url)
-            self.saved += 1
-            del self.missing[url]
-        except WEB_ERRORS as error:
-            self.failed += 1
-            self.missing[url] = in_words(error, timeout=self.args.timeout)
 
     async def save(self, url: URL) -> None:
         """Save a file, in several tries if need be; it gets its name when it is complete."""
@@ -125,14 +113,23 @@ class Downloader:
         problem = in_words(details.caused_by, timeout=self.args.timeout)
         self.console.print(f"{details.args[0]}: {problem}, next try in {details.wait_for:.1f} s")
 
-    def print_report(self, *, interrupted: bool) -> None:
-        """Print what could not be had, and how much there is."""
-        for url, problem in self.missing.items():
-            print(f"{url}: {problem}")
-        parts = [f"{self.saved} files", f"{self.received} bytes", f"{self.retries} retries", f"{self.failed} failed"]
+    def print_report(self, *, interrupted: bool) -> int:
+        """Print what could not be had, and how much there is; return the exit code."""
+        saved = failed = missing = 0
+        for url, task in self.tasks.items():
+            if task.cancelled():
+                missing += 1
+                print(f"{url}: not downloaded")
+            elif error := task.exception():
+                failed += 1
+                print(f"{url}: {in_words(error, timeout=self.args.timeout)}")
+            else:
+                saved += 1
+        parts = [f"{saved} files", f"{self.received} bytes", f"{self.retries} retries", f"{failed} failed"]
         if interrupted:
-            parts.append(f"{len(self.missing) - self.failed} missing")
+            parts.append(f"{missing} missing")
         print("interrupted: " if interrupted else "", ", ".join(parts), sep="")
+        return 130 if interrupted else 1 if failed or missing else 0
 
 
 @asynccontextmanager
@@ -185,8 +182,7 @@ async def main(args: argparse.Namespace) -> int:
         await downloader.run(nullcontext(args.urls) if args.urls else busy_server())
     except asyncio.CancelledError:
         interrupted = True
-    downloader.print_report(interrupted=interrupted)
-    return 130 if interrupted else 1 if downloader.failed else 0
+    return downloader.print_report(interrupted=interrupted)
 
 
 if __name__ == "__main__":

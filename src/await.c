@@ -41,7 +41,7 @@ enter_lock_held(TaskGroup *group)
     ASSERT_LOCKED(group);
     quattro_state *state = group->state;
     if (group->entered) {
-        PyErr_Format(PyExc_RuntimeError, "TaskGroup %R has already been entered", group);
+        set_already_entered(group);
         return -1;
     }
     PyObject *loop = Py_XNewRef(group->loop);

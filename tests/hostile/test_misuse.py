@@ -8,6 +8,7 @@ import functools
 import gc
 import inspect
 import pickle
+import re
 import subprocess
 import sys
 import textwrap
@@ -724,3 +725,73 @@ def _run_in_subinterpreters(code: str) -> subprocess.CompletedProcess[str]:
                 _interpreters.destroy(interpreter)
     """)
     return subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+
+
+# ---- what messages say to do
+
+
+def notes(error: BaseException) -> str:
+    """What stands below the message in the traceback."""
+    return "\n".join(getattr(error, "__notes__", []))
+
+
+async def needs_an_argument(argument: int) -> int:
+    return argument
+
+
+class Answers:
+    """A callable without code of its own."""
+
+    def __call__(self) -> int:
+        return 42
+
+    def __repr__(self) -> str:
+        return "<answers>"
+
+
+@pytest.mark.parametrize("limit", [None, 1])
+async def test_callable_that_gives_no_coroutine_is_named(limit: int | None) -> None:
+    """A callable that needs an argument, or gives no coroutine, is named with its file and line. [X2]"""
+    give: Any = lambda: 42  # noqa: E731
+    line = needs_an_argument.__code__.co_firstlineno
+    for bad, where in (
+        (needs_an_argument, f"needs_an_argument at 0x.*, in '.*test_misuse.py', line {line}, is called without"),
+        (functools.partial(needs_an_argument), f"line {line}, is called without arguments"),
+        (give, f"<lambda> at 0x.*, line {give.__code__.co_firstlineno}, .* has to return a coroutine"),
+        (Answers(), "^<answers> is called without arguments and has to return a coroutine"),
+    ):
+        with pytest.raises(ExceptionGroup) as caught:
+            async with TaskGroup(concurrency_limit=limit) as tg:
+                tg.create_task(bad)
+        (error,) = caught.value.exceptions
+        assert isinstance(error, TypeError) and re.search(where, notes(error))
+
+
+async def test_error_of_a_callable_itself_has_no_note() -> None:
+    """A TypeError that comes out of the callable's own code is its own affair. [X2]"""
+
+    def broken() -> Any:
+        raise TypeError("mine")
+
+    with pytest.raises(ExceptionGroup) as caught:
+        async with TaskGroup() as tg:
+            tg.create_task(broken)
+    assert notes(caught.value.exceptions[0]) == ""
+
+
+async def test_future_is_told_to_be_awaited() -> None:
+    """A future is no coroutine, and the message says what to do with it. [X1]"""
+    async with TaskGroup() as tg:
+        with pytest.raises(TypeError, match="a coroutine was expected, got <Future") as caught:
+            tg.create_task(asyncio.get_running_loop().create_future())  # type: ignore[call-overload]
+    assert "await future" in notes(caught.value)
+
+
+async def test_group_that_is_used_twice_says_so() -> None:
+    """A second ``async with``, and a second __init__(), say that a group is used once. [X6]"""
+    tg = TaskGroup()
+    async with tg:
+        for again in (tg.__aenter__, lambda: tg.__init__()):  # type: ignore[misc]
+            with pytest.raises(RuntimeError, match="has already been entered") as caught:
+                await again()
+            assert "used once" in notes(caught.value)

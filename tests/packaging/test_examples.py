@@ -446,6 +446,26 @@ def test_download_interrupted(tmp_path: Path) -> None:
     run(body)
 
 
+@needs_sigint
+def test_download_interrupted_after_a_failure(tmp_path: Path) -> None:
+    """Ctrl-C is told, with 130, also if a file had failed before: the group raises its error first."""
+
+    async def body() -> None:
+        server = Files({"/1": b"", "/2": b"", "/3": b""}, {"/1": [403]})
+        async with server.serve() as urls:
+            options = "--into", str(tmp_path), "--limit", "1", "--rate", "0.001"
+            async with Example.started("download.py", *options, *urls, FORCE_COLOR="1", TERM="xterm") as example:
+                await example.shows("1 done, 1 running, 1 queued")
+                example.process.send_signal(signal.SIGINT)
+                assert await example.end(130) == (
+                    f"{urls[0]}: 403 Forbidden\n{urls[1]}: not downloaded\n{urls[2]}: not downloaded\n"
+                    "interrupted: 0 files, 0 bytes, 0 retries, 1 failed, 2 missing\n"
+                )
+        assert contents(tmp_path) == {}
+
+    run(body)
+
+
 def test_download_from_its_own_server(tmp_path: Path) -> None:
     """Without a URL it has a server of its own that is often too busy, and gets everything all the same."""
 
