@@ -368,10 +368,10 @@ exit_step_lock_held(Await *self, PyObject *thrown, PyObject **result)
         PyErr_SetString(PyExc_RuntimeError, "cannot reuse already awaited coroutine");
         return PYGEN_ERROR;
     }
-    if (self->stage == AWAIT_EXIT && (!group->entered || group->exiting)) {
+    if (self->stage == AWAIT_EXIT && (!group->entered || group->exiting || group->finished)) {
         self->stage = AWAIT_DONE;
         PyErr_Format(PyExc_RuntimeError, "TaskGroup %R %s", group,
-                     group->entered ? "is already exiting" : "has not been entered");
+                     !group->entered ? "has not been entered" : group->exiting ? "is already exiting" : "is finished");
         return PYGEN_ERROR;
     }
     PySendResult rc = PYGEN_ERROR;
