@@ -1,4 +1,4 @@
-"""A group that is entered and never left: design 3.1. What asyncio's group would lose, the loop's handler is told."""
+"""A group that is entered and never left. What asyncio's group would lose, the loop's handler is told."""
 
 from __future__ import annotations
 

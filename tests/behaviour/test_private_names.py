@@ -1,4 +1,4 @@
-"""What programs write to private names of asyncio's group works as it does there, or fails loudly: design 3.1."""
+"""What programs write to private names of asyncio's group works as it does there, or fails loudly."""
 
 from __future__ import annotations
 
