@@ -189,14 +189,17 @@ exit_rearm_lock_held(TaskGroup *group)
     return rc;
 }
 
-static int
-has_error(TaskGroup *group, PyObject *exc)
+/* Where an exception object is in a list of errors, first; -1 if it is not there.  Compared, never followed. */
+static Py_ssize_t
+index_of(PyObject *errors, PyObject *exc)
 {
-    int found = 0;
-    for (Py_ssize_t i = 0; !found && group->errors != NULL && i < PyList_GET_SIZE(group->errors); i++) {
-        found = PyList_GET_ITEM(group->errors, i) == exc;       // compared, never followed
+    Py_ssize_t size = errors == NULL ? 0 : PyList_GET_SIZE(errors);
+    for (Py_ssize_t i = 0; i < size; i++) {
+        if (PyList_GET_ITEM(errors, i) == exc) {
+            return i;
+        }
     }
-    return found;
+    return -1;
 }
 
 /* The end of asyncio's _aexit(), from `if self._base_error is not None` on; -1 and an error, or 0. */
@@ -214,10 +217,12 @@ exit_raise_lock_held(Await *self)
         int rc = 0;
         for (Py_ssize_t i = 0; rc == 0 && errors != NULL && i < PyList_GET_SIZE(errors); i++) {
             PyObject *error = PyList_GetItemRef(errors, i);
-            rc = error == NULL ? -1 : error == base ? 0 : report_displaced(group, error);
+            // Two tasks may have failed with the same object.
+            int again = error == base || index_of(errors, error) < i;
+            rc = error == NULL ? -1 : again ? 0 : report_displaced(group, error);
             Py_XDECREF(error);
         }
-        if (rc == 0 && exc != NULL && exc != base && !exc_is_cancel && !has_error(group, exc)) {
+        if (rc == 0 && exc != NULL && exc != base && !exc_is_cancel && index_of(errors, exc) < 0) {
             rc = report_displaced(group, exc);
         }
         if (rc < 0) {
@@ -234,7 +239,7 @@ exit_raise_lock_held(Await *self)
         return -1;
     }
     // With cancel_on_error=False the body may have got it by awaiting its task.
-    int known = exc == NULL || exc_is_cancel || (!group->cancel_on_error && has_error(group, exc));
+    int known = exc == NULL || exc_is_cancel || (!group->cancel_on_error && index_of(group->errors, exc) >= 0);
     if (!known && append_error(group, exc) < 0) {
         return -1;
     }

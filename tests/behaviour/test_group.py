@@ -773,3 +773,18 @@ def test_a_task_that_is_created_while_the_loop_does_not_run(limit: int | None) -
         event.set()
         runner.run(settle())
         assert parent.done() and [task.result() for task in tasks] == [1, 1, 1]
+
+
+@pytest.mark.reports
+async def test_displaced_error_of_two_tasks_is_reported_once() -> None:
+    """An error that two tasks have failed with, and that a SystemExit displaces, is reported once. [G6]"""
+    reports: list[BaseException] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: reports.append(context["exception"]))
+    error = ValueError()
+    with pytest.raises(SystemExit):
+        async with TaskGroup(cancel_on_error=False) as tg:
+            tasks = [tg.create_task(fail(error)) for _ in range(2)]
+            await asyncio.wait(tasks)
+            await settle(2)
+            raise SystemExit
+    assert reports == [error]
