@@ -173,7 +173,7 @@ MUTANTS = [
     ),
     Mutant(
         "a displaced error vanishes",
-        "error == base ? 0 : report_displaced(group, error);",
+        "again ? 0 : report_displaced(group, error);",
         "0;",
         "group",
     ),
@@ -317,7 +317,10 @@ MUTANTS = [
         since=(3, 12),
     ),
     Mutant(
-        "the body's error is raised twice", "(!group->cancel_on_error && has_error(group, exc))", "0", "cancel_on_error"
+        "the body's error is raised twice",
+        "(!group->cancel_on_error && index_of(group->errors, exc) >= 0)",
+        "0",
+        "cancel_on_error",
     ),
     # Who waits for a slot.
     Mutant(
