@@ -96,7 +96,7 @@ def measure_all(
             for name, values in measure(workload, loop, names, min(repeat, workload.turns or repeat)).items():
                 yield title(loop, workload.name, name), values, "second"
             print(".", end="", file=sys.stderr, flush=True)
-    for kind, implementations in {} if only else memory.measure().items():
+    for kind, implementations in {} if only else memory.measure(million=growth).items():
         for name, size in implementations.items():
             yield title("memory", kind, name), [size], "byte"
 

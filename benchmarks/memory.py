@@ -1,4 +1,4 @@
-"""Bytes a task, as tracemalloc counts them, while all of them are there."""
+"""Bytes as tracemalloc counts them: a task, while all of them are there; and the peak of a run with a limit."""
 
 from __future__ import annotations
 
@@ -10,12 +10,27 @@ from functools import partial
 from typing import Any
 
 import trio
-from bodies import Job, bare, limited_callables, noop
-from implementations import BARE, LIMITED, MAPS, OURS, TRIO, UNLIMITED, namesake
+from bodies import Job, bare, limited_callables, noop, sleep0
+from implementations import (
+    ANYIO,
+    BARE,
+    LIMITED,
+    MAPS,
+    OURS,
+    PRODUCING,
+    SEMAPHORE,
+    TRIO,
+    UNLIMITED,
+    Run,
+    namesake,
+)
+from workloads import trio_sleep0
 
 import quattro
 
 N = 10_000
+MANY = 20_000  # items, where some hold all of them at once
+MILLION = 1_000_000
 PASSES = 20  # of the loop, until everything is where it waits
 
 Start = Callable[[Job], Awaitable[None]]
@@ -53,6 +68,14 @@ async def on_trio(start: Start) -> float:
         size = traced() - before
         gate.set()
     return size / N
+
+
+async def peak(run: Run, job: Job, n: int) -> int:
+    """The most bytes at any time of a run of n items, a hundred at a time."""
+    before = traced()
+    tracemalloc.reset_peak()
+    await run(job, n, 100)
+    return tracemalloc.get_traced_memory()[1] - before
 
 
 async def coroutines() -> float:
@@ -106,9 +129,12 @@ KINDS: dict[str, dict[str, Start]] = {
     },
 }
 
+# For items that come one after the other. Those of PRODUCING make a task when a slot is free, the others all at once.
+PRODUCERS: dict[str, Run] = PRODUCING | {name: LIMITED[name] for name in (SEMAPHORE, ANYIO, TRIO)}
 
-def measure() -> dict[str, dict[str, float]]:
-    """Bytes a task, by kind and implementation."""
+
+def measure(million: bool = True) -> dict[str, dict[str, float]]:
+    """Bytes by kind and implementation; a run of a million items takes some time."""
     tracemalloc.start()
     try:
         result = {
@@ -119,6 +145,15 @@ def measure() -> dict[str, dict[str, float]]:
             for kind, implementations in KINDS.items()
         }
         result["queued task"]["the coroutine alone"] = asyncio.run(coroutines())
+        result[f"item of {MANY:,}, limit 100"] = {
+            name: (trio.run(peak, run, trio_sleep0, MANY) if name == TRIO else asyncio.run(peak(run, sleep0, MANY)))
+            / MANY
+            for name, run in PRODUCERS.items()
+        }
+        if million:
+            result[f"run of {MILLION:,} items, limit 100"] = {
+                name: asyncio.run(peak(run, sleep0, MILLION)) for name, run in PRODUCING.items()
+            }
         return result
     finally:
         tracemalloc.stop()

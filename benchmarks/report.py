@@ -57,7 +57,7 @@ def print_tables(suite: Iterable[pyperf.Benchmark]) -> None:
     """For people, on a terminal."""
     table = by_loop(suite)
     for kind, sizes in table.pop("memory", {}).items():
-        print(f"\nbytes a {kind}")
+        print(f"\nbytes: {kind}")
         for name, values in sizes.items():
             line = f"    {name:28} {values[0]:8.0f}"
             if kind == "queued task" and name in LIMITS:
@@ -177,7 +177,7 @@ def memory_table(tables: dict[str, Table]) -> str:
     """Bytes, by Python."""
     first = next(iter(tables.values()))["memory"]
     return markdown(
-        ["bytes a task", *tables],
+        ["bytes", *tables],
         [
             [f"{kind}: {shown(name)}", *(f"{table['memory'][kind][name][0]:,.0f}" for table in tables.values())]
             for kind, sizes in first.items()

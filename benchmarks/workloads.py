@@ -291,6 +291,16 @@ MORE = [
         {name: partial(abort_queued, group, N, 10) for name, group in LIMITING.items()}
         | {BARE: partial(bare_cancelled, N)},
     ),
+    *(
+        Workload(
+            f"errors cancel nothing, {name}",
+            {
+                OURS: partial(flat, quattro.TaskGroup, job, N),
+                "cancel_on_error=False": partial(flat, partial(quattro.TaskGroup, cancel_on_error=False), job, N),
+            },
+        )
+        for name, job in (("noop", noop), ("sleep(0)", sleep0))
+    ),
     Workload(
         "TCP echo, limit 50",
         {name: partial(echo, run, 500, 50) for name, run in LIMITED.items() if name not in (TRIO, BARE)},
