@@ -157,7 +157,7 @@ create_for_turn_lock_held(TaskGroup *self, const Call *call, Turn *turn, PyObjec
 {
     int direct;
     Call runner_call = {runner, call->values, call->kwnames};
-    PyObject *task = make_task(self, &runner_call, may_park(self, call, hook) ? turn : NULL, &direct);
+    PyObject *task = make_task(self, &runner_call, may_park(self, call, hook), &direct);
     if (task == NULL) {
         close_unstarted(self->state, runner);
         return NULL;
@@ -224,46 +224,33 @@ keeps_slot_lock_held(TaskGroup *self, PyObject *task, PyObject *coro, int may_be
         PyErr_Clear();          // not a task: adopt() says so, unless add_done_callback() works
         ended = 0;
     }
-    Py_XSETREF(self->newest, Py_NewRef(coro));
+    // One that has run eagerly does not tell whether those before it have started.
+    int has_run = may_be_eager ? coroutine_has_started(self->state, coro) : 0;
+    if (has_run <= 0) {
+        Py_XSETREF(self->newest, Py_NewRef(coro));
+    }
     self->may_ride = 0;
-    return ended < 0 ? -1 : 1;
+    return ended < 0 || has_run < 0 ? -1 : 1;
 }
 
-/* A task for a coroutine that may start at once, with a slot if it is of KIND_SLOT.  `turn` is that of a callable, which
-   `coro` calls; NULL for others. */
+/* A task for a coroutine that may start at once, with a slot if it is of KIND_SLOT. */
 static PyObject *
-create_started_lock_held(TaskGroup *self, const Call *call, PyObject *coro, Turn *turn, int *kind, PyObject *hook)
+create_started_lock_held(TaskGroup *self, const Call *call, PyObject *coro, int *kind, PyObject *hook)
 {
-    int has_eager_start = call_has(call, self->state->str_eager_start);
-    // A callable's task can tell its own end, and needs no callback then; but a slot and a background task have one.
-    Turn *park = turn != NULL && *kind == KIND_PLAIN && !has_eager_start && may_park(self, call, hook) ? turn : NULL;
     int direct;
     Call coro_call = {coro, call->values, call->kwnames};
-    PyObject *task = make_task(self, &coro_call, park, &direct);
+    PyObject *task = make_task(self, &coro_call, 0, &direct);
     if (task == NULL) {
         close_unstarted(self->state, coro);
         *kind = KIND_PLAIN;
         return NULL;
     }
-    if (park != NULL) {
-        park->yields = 0;       // not if it could not start now: the loop has its first step, or does not run
-    }
     PyObject *first = NULL;
     if (*kind == KIND_SLOT) {
-        int keeps = keeps_slot_lock_held(self, task, coro, !direct || has_eager_start);
+        int may_be_eager = !direct || call_has(call, self->state->str_eager_start);
+        int keeps = keeps_slot_lock_held(self, task, coro, may_be_eager);
         collect_error(self, &first, keeps);
         *kind = keeps != 0 ? KIND_SLOT : KIND_PLAIN;    // and the caller gives the slot back
-    }
-    if (park != NULL && direct && turn->waker != NULL) {
-        // A first step is scheduled when the task is made.
-        if (turn_step_task_lock_held(turn, NULL) < 0) {
-            return refuse_task_lock_held(self, task, coro, 0);
-        }
-        turn->task = task;
-        turn->quiet = 1;
-        task = adopt_lock_held(self, task, coro, *kind, NULL);
-        turn->quiet = TaskSet_tag(&self->tasks, turn->task) >= 0;
-        return task;
     }
     PyObject *callback = Py_XNewRef(hook != NULL ? hook : self->done);
     if (callback == NULL) {
@@ -295,7 +282,7 @@ create_now_lock_held(TaskGroup *self, const Call *call, int callable, int kind, 
     }
     PyObject *task = NULL;
     if (coro != NULL) {
-        task = create_started_lock_held(self, call, coro, turn, &kind, hook);
+        task = create_started_lock_held(self, call, coro, &kind, hook);
         slot = slot && kind == KIND_PLAIN;
     }
     Py_XDECREF(coro);

@@ -146,14 +146,16 @@ TaskGroup__abort(PyObject *op, PyObject *Py_UNUSED(ignored))
 }
 
 /* May the parent take its step right here, one iteration of the loop earlier than by way of the loop?  Only if it would
-   be the next to run in any case: in the last task's Callback, with nothing else ready.  -1 on error. */
+   be the next to run in any case: in the last task's Callback, with nothing else ready.  Not in debug mode, which shows
+   for how long a callback keeps what it was called with: here, the last task.  -1 on error. */
 static int
 parent_may_step(TaskGroup *self)
 {
     if (self->running == NULL) {
         return 0;
     }
-    int idle = loop_is_idle(self);
+    int debug = loop_times_callbacks(self);
+    int idle = debug == 0 ? loop_is_idle(self) : debug < 0 ? -1 : 0;
     return idle <= 0 ? idle : no_task_is_running(self);
 }
 
@@ -166,14 +168,10 @@ wake_parent_lock_held(TaskGroup *self, Turn *waiter)
         return 0;               // add_done_callback() will see that it need not wait
     }
     PyObject *first = NULL;
-    int timed = 0;
     int now = parent_may_step(self);
-    if (now > 0) {
-        timed = loop_times_callbacks(self);
-    }
-    collect_error(self, &first, now < 0 || timed < 0 ? -1 : 0);
-    collect_error(self, &first, now > 0 && first == NULL && waiter->waker_context != NULL
-                                ? turn_step_task_now_lock_held(waiter, (PyObject *)waiter, timed)
+    collect_error(self, &first, now);
+    collect_error(self, &first, now > 0 && waiter->waker_context != NULL
+                                ? turn_step_task_now_lock_held(waiter, (PyObject *)waiter, 0)
                                 : turn_step_task_lock_held(waiter, NULL));
     return raise_collected(first);
 }

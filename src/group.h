@@ -76,7 +76,6 @@ typedef struct Turn {
     unsigned blocking : 1;      // _asyncio_future_blocking
     unsigned slot : 1;          // holds one
     unsigned quiet : 1;         // the Task has no done callback of ours
-    unsigned yields : 1;        // a callable's: its Task is going to wait, for what is its first step to others
     unsigned waiter : 1;        // has no place in the queue: the exit or wait_for_slot() waits on it
 } Turn;
 

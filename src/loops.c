@@ -257,7 +257,7 @@ call_with_keywords(PyObject *callable, PyObject *first, const Call *call)
 }
 
 PyObject *
-make_task(TaskGroup *self, const Call *call, Turn *park, int *direct)
+make_task(TaskGroup *self, const Call *call, int park, int *direct)
 {
     quattro_state *state = self->state;
     *direct = 0;
@@ -271,10 +271,7 @@ make_task(TaskGroup *self, const Call *call, Turn *park, int *direct)
     if (kind == LOOP_DIRECT && plain) {
         Py_DECREF(create_task);
         *direct = 1;
-        if (park != NULL) {
-            park->yields = park->state == TURN_CALL;
-        }
-        return make_task_directly(self, call, park != NULL);
+        return make_task_directly(self, call, park);
     }
     PyObject *task = NULL;
     int has_eager_start = call_has(call, state->str_eager_start);

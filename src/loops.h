@@ -31,8 +31,8 @@ int loop_is_idle(TaskGroup *self);
 /* Is this keyword among the caller's? */
 int call_has(const Call *call, PyObject *name);
 
-/* A task as loop.create_task() makes it; *direct says whether by asyncio.Task().  `park` is NULL, or the turn that the task
-   may start to wait for within the call, where that can't be seen. */
-PyObject *make_task(TaskGroup *self, const Call *call, Turn *park, int *direct);
+/* A task as loop.create_task() makes it; *direct says whether by asyncio.Task().  `park` says that it may start within the
+   call to wait for its turn, where that can't be seen. */
+PyObject *make_task(TaskGroup *self, const Call *call, int park, int *direct);
 
 #endif

@@ -210,14 +210,8 @@ turn_send_lock_held(Turn *self, PyObject **result)
         *result = Py_NewRef(self);
         return PYGEN_NEXT;
     case TURN_CALL:
-        if (!self->yields) {
-            *result = Py_NewRef(Py_None);
-            return PYGEN_RETURN;
-        }
-        self->yields = 0;
-        self->blocking = 1;
-        *result = Py_NewRef(self);
-        return PYGEN_NEXT;
+        *result = Py_NewRef(Py_None);
+        return PYGEN_RETURN;
     case TURN_CANCELLED:
         turn_raise_cancelled(self);
         return PYGEN_ERROR;

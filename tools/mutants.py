@@ -139,8 +139,8 @@ MUTANTS = [
     Mutant("uvloop's other callbacks are overtaken", "&& PyObject_Size(deques.last) == 0;", ";", "group steps"),
     Mutant(
         "a loop that raises then is not asked again",
-        "collect_error(self, &first, now < 0 || timed < 0 ? -1 : 0);",
-        "if (now < 0) { return -1; }",
+        "now = parent_may_step(self);\n    collect_error(self, &first, now);",
+        "now = parent_may_step(self);\n    if (now < 0) { return -1; }",
         "hostile:say_what_is_ready",
     ),
     Mutant(

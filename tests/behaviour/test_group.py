@@ -648,7 +648,7 @@ def test_version_and_exports() -> None:
     assert quattro.__version__.count(".") == 2
 
 
-@pytest.mark.loops("asyncio", "debug")
+@pytest.mark.loops("asyncio")
 @pytest.mark.parametrize("steps", [0, 1])
 async def test_parent_goes_on_within_the_last_done_callback(steps: int) -> None:
     """With nothing else to do, an iteration of the loop for each step of the task, and one for its done callback."""
