@@ -65,7 +65,16 @@ join_lock_held(TaskGroup *self, PyObject *task, int kind, PyObject *callback, in
         return -1;
     }
     self->background += kind == KIND_BACKGROUND;
-    if (add_awaited_by(self, task) == 0 && (callback == NULL || add_done_callback(self, task, callback) == 0)) {
+    int rc = add_awaited_by(self, task);
+    if (rc == 0 && self->finished) {
+        // By the parent's __hash__(), in the set of who awaits the task.
+        PyErr_Format(PyExc_RuntimeError, "TaskGroup %R is finished", self);
+        rc = -1;
+    }
+    if (rc == 0 && callback != NULL) {
+        rc = add_done_callback(self, task, callback);
+    }
+    if (rc == 0) {
         return 0;
     }
     if (TaskSet_take(&self->tasks, task) >= 0) {
@@ -245,11 +254,11 @@ create_started_lock_held(TaskGroup *self, const Call *call, PyObject *coro, int 
         *kind = KIND_PLAIN;
         return NULL;
     }
-    PyObject *first = NULL;
+    PyObject *asked = NULL, *first = NULL;
     if (*kind == KIND_SLOT) {
         int may_be_eager = !direct || call_has(call, self->state->str_eager_start);
         int keeps = keeps_slot_lock_held(self, task, coro, may_be_eager);
-        collect_error(self, &first, keeps);
+        collect_error(self, &asked, keeps);
         *kind = keeps != 0 ? KIND_SLOT : KIND_PLAIN;    // and the caller gives the slot back
     }
     PyObject *callback = Py_XNewRef(hook != NULL ? hook : self->done);
@@ -261,7 +270,9 @@ create_started_lock_held(TaskGroup *self, const Call *call, PyObject *coro, int 
         task = adopt_lock_held(self, task, coro, *kind, callback);
         Py_DECREF(callback);
     }
+    // Why it could not be adopted says more than why it could not be asked.
     collect_error(self, &first, task == NULL ? -1 : 0);
+    collect_error(self, &first, raise_collected(asked));
     if (raise_collected(first) < 0) {
         Py_CLEAR(task);         // the group waits for it all the same, if it could be adopted
     }

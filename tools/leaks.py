@@ -370,6 +370,7 @@ async def wait_for_slot() -> None:
         await asyncio.wait(waiters)
         tg.create_task(forever())
         stranger = asyncio.ensure_future(tg.wait_for_slot())
+        stranger.add_done_callback(lambda stranger: stranger.cancelled() or stranger.exception())
         await asyncio.sleep(0)
         tg.cancel()
     await asyncio.wait([stranger])
