@@ -293,7 +293,7 @@ class Run:
         """sys.unraisablehook."""
         error = unraisable.exc_value
         # (The second is of asyncio's Task in Python, half made; the third of what asyncio could not make a task for.)
-        known = "attribute 'call_exception_handler'", "'TaskGroup.wait_for_slot' was never awaited"
+        known = "attribute 'call_exception_handler'", "wait_for_slot' was never awaited", "__anext__' was never awaited"
         if not isinstance(error, MemoryError) and not any(text in str(error) for text in known):
             self.wrong.append(f"unraisable {unraisable.exc_value!r}")
 
@@ -339,7 +339,7 @@ class Run:
         if isinstance(waits_for, asyncio.Future):
             return waits_for.done()  # set_result() or cancel() could not schedule who waits
         if type(waits_for).__name__ == "_End":  # what a map waits on, like a future
-            return self.was_refused()
+            return waits_for._task.done() or waits_for._cancelled is not None or self.was_refused()
         if not isinstance(waits_for, OURS):
             return False
         # As with a future: who waits for a turn that has come or was cancelled could not be scheduled.  A turn that was
