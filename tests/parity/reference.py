@@ -221,8 +221,9 @@ class ReferenceTaskGroup:
         if background:
             self._background[task] = None
         task.add_done_callback(self._on_task_done)
-        if task.done():
-            self._release(turn)  # it ran eagerly, to its end
+        if task.done():  # it ran eagerly, to its end
+            if task.cancelled() or not self._is_fatal(task.exception(), background):
+                self._release(turn)
         elif self._aborting:
             task.cancel()  # it ran eagerly, and its first step aborted the group
         return task
@@ -254,7 +255,11 @@ class ReferenceTaskGroup:
             result = await coro
         except CancelledError:
             self._release(turn)
-            raise  # any other error: the group acts on it first, in _on_task_done
+            raise
+        except Exception:
+            if not self.cancel_on_error:  # if it does, the group acts on the error first, in _on_task_done
+                self._release(turn)
+            raise
         self._release(turn)
         return result
 
@@ -265,7 +270,7 @@ class ReferenceTaskGroup:
         if hasattr(asyncio, "future_discard_from_awaited_by"):
             asyncio.future_discard_from_awaited_by(task, self._parent_task)
         error = None if task.cancelled() else task.exception()
-        fatal = error is not None and (self.cancel_on_error or background or not isinstance(error, Exception))
+        fatal = self._is_fatal(error, background)
         coro, turn = self._jobs.pop(task, (None, None))
         if not fatal:
             self._release(turn)  # who waits for the slot goes before the parent
@@ -276,6 +281,10 @@ class ReferenceTaskGroup:
             self._on_error(task, error, fatal)
         _close_if_unstarted(coro)
         self._release(turn)
+
+    def _is_fatal(self, error: BaseException | None, background: bool) -> bool:
+        """Does this error abort the group?"""
+        return error is not None and (self.cancel_on_error or background or not isinstance(error, Exception))
 
     def _on_error(self, task: Task[Any], error: BaseException, fatal: bool) -> None:
         self._errors.append(error)

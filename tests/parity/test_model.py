@@ -67,6 +67,10 @@ class Boom(Exception):
     """What an actor raises."""
 
 
+class Crash(BaseException):
+    """What an actor raises, too: no Exception, and none that leaves the loop."""
+
+
 class Hooked(quattro.TaskGroup):
     """One whose hooks are overridden, which takes other ways through the C."""
 
@@ -93,13 +97,17 @@ class Spec:
 
 @dataclass(frozen=True)
 class Command:
-    what: str  # create, background, finish, leave, fail, exit, interrupt, cancel, stop, stop_outside, open, expire
+    # create, background, produce, stranger (who produces), await, finish, leave, fail, crash, exit, interrupt, cancel,
+    # stop, stop_outside, open, expire
+    what: str
     who: int = 0  # of those who can do it
     group: int = 0
     spec: Spec = Spec()
     limit: int | None = None
     timeout: bool = False
+    cancel_on_error: bool = True
     early: bool = False  # cancel the group that is opened before it is entered
+    times: int = 1  # how many tasks a producer makes; 0: it only waits for a slot
     settle: bool = True
 
 
@@ -108,6 +116,7 @@ class Program:
     limit: int | None
     timeout: bool
     commands: tuple[Command, ...]
+    cancel_on_error: bool = True
     parent: Spec = Spec()
     loop: str = "asyncio"  # or another of helpers.LOOPS
     hooked: bool = False  # is ours a subclass with hooks?
@@ -144,20 +153,24 @@ def programs(settle: st.SearchStrategy[bool]) -> st.SearchStrategy[Program]:
             spec=specs,
             limit=limits,
             timeout=st.booleans(),
+            cancel_on_error=st.booleans(),
             early=sampled("no*6 yes").map("yes".__eq__),
+            times=st.integers(0, 3),
             settle=settle,
         )
         return st.lists(command, min_size=max_size // 4, max_size=max_size)
 
-    crew = commands("create*3 background", 8)
+    crew = commands("create*5 background*2 produce*2 stranger", 8)
     story = commands(
-        "create*4 background*2 finish*8 cancel*5 open*2 expire*3 fail leave stop stop_outside exit interrupt",
+        "create*4 background*2 produce*3 stranger*2 await*2 finish*8 cancel*5 open*2 expire*3 fail*3 leave stop "
+        "stop_outside crash exit interrupt",
         14,
     )
     return st.builds(
         Program,
         limit=limits,
         timeout=st.booleans(),
+        cancel_on_error=st.booleans(),
         commands=st.tuples(crew, story).map(lambda parts: (*parts[0], *parts[1])),
         parent=specs,
         loop=loops,
@@ -187,7 +200,12 @@ def structure(error: BaseException | None) -> Any:
         return type(error).__name__, error.message, errors, error.__cause__
     if isinstance(error, TypeError):
         return "TypeError", str(error).split(" got ")[0]
-    return type(error).__name__, error.args if isinstance(error, Boom) else ()
+    return type(error).__name__, error.args if isinstance(error, (Boom, Crash)) else ()
+
+
+def text(error: BaseException) -> str:
+    """What a group says, without its repr."""
+    return str(error).split("> ")[-1]
 
 
 class World:
@@ -198,7 +216,7 @@ class World:
         self.program = program
         self.mail: dict[int, asyncio.Future[Command]] = {}
         self.tasks: dict[int, Task[Any]] = {}
-        self.cancelled: list[int] = []  # whom the conductor cancelled, and whom a timeout did
+        self.cancelled: list[int] = []  # whom the conductor or a timeout (may have) cancelled
         self.groups: list[Group] = []
         self.scopes: list[tuple[int, Any]] = []
         self.notes: dict[int, list[Any]] = {}
@@ -206,6 +224,9 @@ class World:
         self.snapshots: list[Any] = []
         self.openers: set[int] = set()  # whom a group of their own may cancel
         self.helpers: set[int] = set()  # background tasks
+        self.waiting: dict[int, Group] = {}  # who waits for a slot of which group
+        self.waited = False  # has anybody waited for a slot?
+        self.awaiting: set[int] = set()  # who awaits a task
         self.count = 0
 
     def check(self, good: bool, what: str) -> None:
@@ -220,7 +241,8 @@ class World:
         self.tasks.setdefault(me, task)
         self.check(CHILD.get() == me, f"{me} runs in the context of {CHILD.get()}")
         if group is None:  # the parent of all: whenever it is out of a group and gets something to do, it opens one
-            command = Command("open", limit=self.program.limit, timeout=self.program.timeout)
+            first = self.program
+            command = Command("open", limit=first.limit, timeout=first.timeout, cancel_on_error=first.cancel_on_error)
             while command.what != "finish":
                 await self.open(me, command, spec, None)
                 command = await self.listen(me, spec, None)
@@ -287,6 +309,7 @@ class World:
         group, background = home
         others = me in self.cancelled or me in self.openers  # may have cancelled it, too
         self.check(others or cancelling == 1, f"{me} was cancelled {cancelling} times")
+        self.check(others or background or group.tg._aborting, f"{me} was cancelled by nobody")
         if background and not group.tg._aborting and not group.stopping:
             left = [who for who, task in group.foreground.items() if not task.done()]
             group.stopping = group.body_ended and not left
@@ -295,8 +318,12 @@ class World:
     async def obey(self, me: int, command: Command, spec: Spec, home: tuple[Group, bool] | None) -> None:
         if command.what in ("create", "background"):
             self.create(me, self.pick(command), command.spec, command.what == "background")
-        elif command.what == "fail":
-            raise Boom(me)
+        elif command.what == "produce":
+            await self.produce(me, self.pick(command), command, spec, home)
+        elif command.what == "await":
+            await self.await_task(me, self.pick(command), command, spec)
+        elif command.what in ("fail", "crash"):
+            raise Boom(me) if command.what == "fail" else Crash(me)
         elif command.what in BASE_ERRORS:
             raise BASE_ERRORS[command.what](me)
         elif command.what == "stop":
@@ -321,7 +348,7 @@ class World:
         try:
             task = method(job, name=f"actor {child}", **kwargs)
         except (RuntimeError, SystemExit) as error:
-            self.note(me, "create", structure(error), str(error).split("> ")[-1])
+            self.note(me, "create", structure(error), text(error))
         else:
             self.check(self.tasks.setdefault(child, task) is task, "another task")
             self.check(task.get_name() == f"actor {child}", f"{child} is called {task.get_name()}")
@@ -330,13 +357,82 @@ class World:
                 if child not in group.started:
                     group.waited.add(child)
 
+    async def produce(
+        self, me: int, group: Group, command: Command, spec: Spec, home: tuple[Group, bool] | None
+    ) -> None:
+        """Make tasks, each when there is a slot for it."""
+        for _ in range(command.times or 1):
+            over, answer = group.over, "slot"
+            try:
+                await self.wait_for_slot(me, group)
+            except CancelledError:
+                self.on_cancel(me, home)
+                if spec.on_cancel == "swallow":
+                    return
+                raise
+            except RuntimeError as error:
+                answer = text(error)
+            if not over and group.body_ended and all(task.done() for task in group.foreground.values()):
+                self.note(me, group.number, "the end came")  # before or after the slot is not promised
+                return
+            self.note(me, group.number, answer)
+            if answer != "slot":
+                return
+            if command.times:
+                self.create(me, group, command.spec, False)
+                queues = group.tg.statistics()[1] and command.spec.first != "child"
+                self.check(not queues, f"{me} waited for a slot, and its task queues")
+
+    async def wait_for_slot(self, me: int, group: Group) -> None:
+        self.waiting[me], self.waited = group, True
+        try:
+            await group.tg.wait_for_slot()
+        finally:
+            del self.waiting[me]
+        running, queued, _, limit = group.tg.statistics()
+        self.check(
+            limit is None or (queued == 0 and running < limit), f"{running} run, {queued} wait: no slot for {me}"
+        )
+
+    async def stranger(self, me: int, group: Group, command: Command) -> None:
+        """Produce from outside the group."""
+        task = asyncio.current_task()
+        assert task is not None
+        self.tasks.setdefault(me, task)
+        await self.produce(me, group, command, command.spec, None)
+
+    async def await_task(self, me: int, group: Group, command: Command, spec: Spec) -> None:
+        """Await a task of a group, never one that may await us."""
+        able = sorted(who for who in group.foreground if who > me)
+        if (
+            not able or me in self.helpers
+        ):  # whether a background task has the last result or is stopped is not promised
+            return
+        who = able[command.who % len(able)]
+        self.awaiting.add(me)
+        self.cancelled.append(who)  # who cancels us cancels it
+        try:
+            self.note(me, "result", who, await group.foreground[who])
+        except BaseException as error:
+            self.note(me, "error", who, structure(error), self.tasks[me].cancelling())
+            if self.waited:  # in which iteration of the loop they hear of a slot is not promised: let them
+                for _ in range(3):
+                    await asyncio.sleep(0)
+            if not spec.keeps_errors or isinstance(error, CancelledError):
+                raise
+        finally:
+            self.awaiting.discard(me)
+
     async def open(self, me: int, command: Command, spec: Spec, home: tuple[Group, bool] | None) -> None:
         """Open a group, be its body, and note how it ends and what it leaves behind."""
         task = self.tasks[me]
         before = task.cancelling()
-        group = Group(len(self.groups), self.make(concurrency_limit=command.limit))
+        tg = self.make(concurrency_limit=command.limit, cancel_on_error=command.cancel_on_error)
+        group = Group(len(self.groups), tg)
         if command.early:
-            group.tg.cancel()
+            tg.cancel()
+        with pytest.raises(RuntimeError, match="has not been entered"):
+            await tg.wait_for_slot()
         self.groups.append(group)
         self.openers.add(me)
         scope = asyncio.timeout(None) if command.timeout else contextlib.nullcontext()
@@ -345,13 +441,15 @@ class World:
                 if command.timeout:
                     self.scopes.append((me, scope))
                 try:
-                    async with group.tg:
+                    async with tg:
                         try:
                             await self.body(me, spec, home)
                         finally:
                             group.body_ended = True
                 finally:
                     group.over = True
+                    with pytest.raises(RuntimeError, match="is finished"):
+                        await tg.wait_for_slot()
                     self.scopes = [(who, other) for who, other in self.scopes if other is not scope]
                     self.note(me, group.number, "raised", structure(sys.exception()), task.cancelling() - before)
         except BaseException as error:
@@ -379,6 +477,11 @@ class World:
             if able := sorted(who for who, task in self.tasks.items() if not task.done()):
                 self.cancelled.append(who := able[command.who % len(able)])
                 self.tasks[who].cancel(f"cancel {who}")
+        elif command.what == "stranger":
+            self.count += 1
+            me = self.count
+            stranger = asyncio.get_running_loop().create_task(self.stranger(me, self.pick(command), command))
+            self.tasks.setdefault(me, stranger)
         elif command.what == "stop_outside":
             self.pick(command).tg.cancel()
         elif command.what == "expire":
@@ -403,7 +506,12 @@ class World:
             if main.done():
                 break
             able = sorted(who for who, future in self.mail.items() if not future.done())
-            assert able, f"nothing moves any more: {self.groups}"
+            if not able:  # a member waits for its own slot, or for a task that is queued behind it
+                stuck = sorted(self.awaiting.union(self.waiting))
+                assert stuck, f"nothing moves any more: {self.groups}"
+                self.cancelled.append(stuck[-1])
+                self.tasks[stuck[-1]].cancel("stuck")
+                continue
             first = next((who for who in able if who not in self.helpers), able[0])  # background tasks last
             self.mail[first].set_result(Command("finish"))
         await settle()
@@ -422,6 +530,9 @@ class World:
                     stats[:2] == (len(left - queued), len(queued)), f"{stats}, but {queued} of {left} are queued"
                 )
                 self.check(not queued or group.active == stats[3], f"{group.active} run while {queued} wait")
+            waiting = [who for who, other in self.waiting.items() if other is group]
+            full = not group.over and not group.tg._aborting and (queued or group.active == stats[3])
+            self.check(not waiting or full, f"{waiting} wait for a slot that is free, or never comes")
             waited = [who for who in group.started if who in group.waited]
             self.check(waited == sorted(waited), f"not first in, first out: {waited}")
         groups = [
@@ -433,7 +544,8 @@ class World:
             )
             for group in self.groups
         ]
-        self.snapshots.append((sorted(self.mail), {who: outcome(task) for who, task in self.tasks.items()}, groups))
+        outcomes = {who: outcome(task) for who, task in self.tasks.items()}
+        self.snapshots.append((sorted(self.mail), sorted(self.waiting), sorted(self.awaiting), outcomes, groups))
 
 
 def outcome(task: Task[Any]) -> Any:
@@ -542,8 +654,8 @@ class Machine(RuleBasedStateMachine):
 
     make: Callable[..., Any] = quattro.TaskGroup
 
-    @initialize(limit=limits, kind=loops, hooked=st.sampled_from([False, False, True]))
-    def enter(self, limit: int | None, kind: str, hooked: bool) -> None:
+    @initialize(limit=limits, kind=loops, hooked=st.sampled_from([False, False, True]), cancel_on_error=st.booleans())
+    def enter(self, limit: int | None, kind: str, hooked: bool, cancel_on_error: bool) -> None:
         self.stack = contextlib.ExitStack()
         self.caught = self.stack.enter_context(warnings.catch_warnings(record=True))
         warnings.simplefilter("always")
@@ -554,7 +666,9 @@ class Machine(RuleBasedStateMachine):
         self.limit, self.eager, self.reports = limit, kind == "eager", []
         # Where a queued task is parked at once; elsewhere one that has yet to reach its place stays counted.
         self.parks = EAGER and not hooked and kind not in ("debug", "factory")
-        self.tg = (Hooked if hooked and self.make is quattro.TaskGroup else self.make)(concurrency_limit=limit)
+        make = Hooked if hooked and self.make is quattro.TaskGroup else self.make
+        self.cancel_on_error = cancel_on_error
+        self.tg = make(concurrency_limit=limit, cancel_on_error=cancel_on_error)
         self.jobs: list[Job] = []
         self.queue: list[Job] = []
         self.running: list[Job] = []  # those with a slot; without a limit, all of the foreground
@@ -683,7 +797,8 @@ class Machine(RuleBasedStateMachine):
                 job.begins |= not job.doomed
                 if job.doomed or job.told:
                     job.fate = "cancelled" if job.doomed else "failed" if job.told == "fail" else "done"
-                    self.aborted = loose = loose or job.fate == "failed"
+                    self.aborted |= job.fate == "failed" and (self.cancel_on_error or job.background)
+                    loose = self.aborted
             ended = [job for job in self.running + self.background if job.fate != "pending"]
             self.running = [job for job in self.running if job not in ended]
             self.background = [job for job in self.background if job not in ended]
