@@ -25,7 +25,8 @@ def test_pedantic(file: str, compiler: str, assertions: str) -> None:
     # What a header declares for others is not used in it.
     switches += ["-Wno-unused-function"] if file.endswith(".h") else []
     paths = sysconfig.get_paths()
-    search = [f"-I{paths['include']}", f"-I{paths['platinclude']}", f"-I{includes.SOURCE}"]
+    # Ours first: CPython 3.15 has a slots.h, too, which its own headers find beside them.
+    search = [f"-I{includes.SOURCE}", f"-I{paths['include']}", f"-I{paths['platinclude']}"]
     done = subprocess.run(
         [compiler, *switches, *search, "-fsyntax-only", "-x", "c", "-"],
         input=f'#include "{file}"\n',
