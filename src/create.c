@@ -58,8 +58,7 @@ join_lock_held(TaskGroup *self, PyObject *task, int kind, PyObject *callback, in
     ASSERT_LOCKED(self);
     if (self->finished) {
         // Under the call that made the task, by a hook or another thread.
-        PyErr_Format(PyExc_RuntimeError, "TaskGroup %R is finished", self);
-        return -1;
+        return set_finished(self);
     }
     if (TaskSet_add(&self->tasks, task, kind) < 0) {
         return -1;
@@ -68,8 +67,7 @@ join_lock_held(TaskGroup *self, PyObject *task, int kind, PyObject *callback, in
     int rc = add_awaited_by(self, task);
     if (rc == 0 && self->finished) {
         // By the parent's __hash__(), in the set of who awaits the task.
-        PyErr_Format(PyExc_RuntimeError, "TaskGroup %R is finished", self);
-        rc = -1;
+        rc = set_finished(self);
     }
     if (rc == 0 && callback != NULL) {
         rc = add_done_callback(self, task, callback);
@@ -225,6 +223,7 @@ create_queued_lock_held(TaskGroup *self, const Call *call, PyObject *hook)
 static int
 keeps_slot_lock_held(TaskGroup *self, PyObject *task, PyObject *coro, int may_be_eager)
 {
+    PyObject *first = NULL;
     int ended = may_be_eager ? ends_quietly(self->state, task, self->cancel_on_error) : 0;
     if (ended > 0) {
         return 0;
@@ -233,13 +232,15 @@ keeps_slot_lock_held(TaskGroup *self, PyObject *task, PyObject *coro, int may_be
         PyErr_Clear();          // not a task: adopt() says so, unless add_done_callback() works
         ended = 0;
     }
+    collect_error(self, &first, ended);
     // One that has run eagerly does not tell whether those before it have started.
     int has_run = may_be_eager ? coroutine_has_started(self->state, coro) : 0;
+    collect_error(self, &first, has_run);
     if (has_run <= 0) {
         Py_XSETREF(self->newest, Py_NewRef(coro));
     }
     self->may_ride = 0;
-    return ended < 0 || has_run < 0 ? -1 : 1;
+    return raise_collected(first) < 0 ? -1 : 1;
 }
 
 /* A task for a coroutine that may start at once, with a slot if it is of KIND_SLOT. */
@@ -263,7 +264,7 @@ create_started_lock_held(TaskGroup *self, const Call *call, PyObject *coro, int 
     }
     PyObject *callback = Py_XNewRef(hook != NULL ? hook : self->done);
     if (callback == NULL) {
-        PyErr_Format(PyExc_RuntimeError, "TaskGroup %R is finished", self);
+        set_finished(self);
         task = refuse_task_lock_held(self, task, coro, *kind == KIND_SLOT);
     }
     else {

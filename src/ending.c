@@ -105,12 +105,11 @@ stop_background_lock_held(TaskGroup *self)
         return cancel_tasks_lock_held(self);
     }
     // Who waited for a slot has been told of one: what it is about to make may be more for the background tasks to serve.
-    if (self->stop_scheduled) {
-        return 0;
+    PyObject *callback = self->stop_scheduled ? NULL : Callback_new(self, stop_later_lock_held, "_stop", NULL);
+    if (callback != NULL) {
+        self->stop_scheduled = call_soon(self, callback, NULL, NULL) == 0;
+        Py_DECREF(callback);
     }
-    PyObject *callback = Callback_new(self, stop_later_lock_held, "_stop", NULL);
-    self->stop_scheduled = callback != NULL && call_soon(self, callback, NULL, NULL) == 0;
-    Py_XDECREF(callback);
     return self->stop_scheduled ? 0 : -1;
 }
 
@@ -309,13 +308,7 @@ see_end_lock_held(TaskGroup *self, const void *key)
 {
     ASSERT_LOCKED(self);
     PyObject *task = Py_NewRef((PyObject *)key);
-    int rc = -1;
-    if (self->done == NULL || self->loop == NULL) {
-        PyErr_Format(PyExc_RuntimeError, "TaskGroup %R is finished", self);
-    }
-    else {
-        rc = call_soon(self, self->done, task, NULL);
-    }
+    int rc = self->done == NULL || self->loop == NULL ? set_finished(self) : call_soon(self, self->done, task, NULL);
     if (rc < 0) {
         PyObject *exc = PyErr_GetRaisedException();
         if (task_ended_lock_held(self, task, exc) < 0) {

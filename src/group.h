@@ -190,6 +190,14 @@ check_lock_held(TaskGroup *self)
         return rc_ < 0 ? NULL : Py_NewRef(Py_None); \
     } while (0)
 
+/* asyncio's RuntimeError for what comes too late; -1. */
+static inline int
+set_finished(TaskGroup *self)
+{
+    PyErr_Format(PyExc_RuntimeError, "TaskGroup %R is finished", self);
+    return -1;
+}
+
 extern PyType_Spec TaskGroup_spec;
 extern PyStructSequence_Desc Statistics_desc;
 

@@ -178,9 +178,10 @@ forget_refused_task(TaskGroup *self, PyObject *task)
 {
     PyObject *exc = PyErr_GetRaisedException();
     int closed = call_is_true(self->loop, self->state->str_is_closed);
-    if (closed < 0 || (closed && PyObject_SetAttr(task, self->state->str__log_destroy_pending, Py_False) < 0)) {
-        report_unraisable(self->loop);
+    if (closed > 0) {
+        (void)PyObject_SetAttr(task, self->state->str__log_destroy_pending, Py_False);
     }
+    report_unraisable(self->loop);      // if one of them has failed
     PyErr_SetRaisedException(exc);
 }
 
@@ -322,10 +323,9 @@ loop_time(TaskGroup *self, double *now)
 int
 no_task_is_running(TaskGroup *self)
 {
-    if (PyThread_get_thread_ident() != self->thread) {
-        return 0;
-    }
-    PyObject *current = call_in_module(self->state->tasks_dict, self->state->str_current_task, self->loop);
+    int own_thread = PyThread_get_thread_ident() == self->thread;
+    PyObject *current = !own_thread ? Py_NewRef(Py_False)
+                        : call_in_module(self->state->tasks_dict, self->state->str_current_task, self->loop);
     int rc = current == NULL ? -1 : current == Py_None;
     Py_XDECREF(current);
     return rc;

@@ -12,9 +12,6 @@ static int
 schedule_handle_lock_held(TaskGroup *self)
 {
     ASSERT_LOCKED(self);
-    if (self->start == NULL || self->loop == NULL) {
-        return 0;
-    }
     self->handles++;
     self->may_ride = 1;
     if (call_soon(self, self->start, NULL, NULL) < 0) {
@@ -32,7 +29,8 @@ schedule_start_lock_held(TaskGroup *self)
                    && (self->handles == 0 || !self->may_ride);
     // None for these yet only if the loop has refused one.
     int to_tell = !Link_is_empty(&self->cancelled) && self->handles == 0;
-    return to_start || to_tell ? schedule_handle_lock_held(self) : 0;
+    int can_start = self->start != NULL && self->loop != NULL;
+    return can_start && (to_start || to_tell) ? schedule_handle_lock_held(self) : 0;
 }
 
 int
@@ -47,7 +45,7 @@ tell_cancelled_lock_held(Turn *turn)
     }
     Py_INCREF(turn);
     Link_append(&self->cancelled, &turn->link);
-    return self->handles > 0 ? 0 : schedule_handle_lock_held(self);
+    return schedule_start_lock_held(self);
 }
 
 int
@@ -90,15 +88,13 @@ wake_waiters_lock_held(TaskGroup *self)
 static int
 withdraw_if_cancelled_lock_held(TaskGroup *self, Turn *turn)
 {
-    if (TaskSet_tag(&self->tasks, turn->task) < 0) {
-        return 0;
-    }
-    PyObject *task = Py_NewRef((PyObject *)turn->task);
-    int must_cancel = attr_is_true(task, self->state->str__must_cancel);
+    int known = TaskSet_tag(&self->tasks, turn->task) >= 0;
+    PyObject *task = known ? Py_NewRef((PyObject *)turn->task) : NULL;
+    int must_cancel = known ? attr_is_true(task, self->state->str__must_cancel) : 0;
     if (must_cancel < 0) {
         report_unraisable(task);
     }
-    Py_DECREF(task);
+    Py_XDECREF(task);
     if (must_cancel <= 0 || turn->state != TURN_GRANTED) {
         return 0;
     }
@@ -178,11 +174,8 @@ turn_step_task_lock_held(Turn *turn, PyObject *future)
     PyObject *context = turn->waker_context;
     PyMethodDef *wakeup = turn->wakeup;
     turn->waker = turn->waker_context = NULL;
-    if (waker == NULL) {
-        return 0;
-    }
     int rc = 0;
-    int now = future != NULL && (context == NULL || PyContext_Enter(context) == 0);
+    int now = waker != NULL && future != NULL && (context == NULL || PyContext_Enter(context) == 0);
     if (now) {
         PyObject *result = wakeup != NULL ? wakeup->ml_meth(waker, future) : PyObject_CallOneArg(waker, future);
         rc = result == NULL ? -1 : 0;
@@ -193,7 +186,7 @@ turn_step_task_lock_held(Turn *turn, PyObject *future)
         }
         restore_first_error(exc, waker);
     }
-    else {
+    else if (waker != NULL) {
         PyErr_Clear();          // PyContext_Enter()'s RuntimeError: somebody is in it
         PyObject *callback = wakeup != NULL ? PyCFunction_New(wakeup, waker) : Py_NewRef(waker);
         rc = callback == NULL ? -1 : call_soon(turn->group, callback, (PyObject *)turn, context);
@@ -204,7 +197,7 @@ turn_step_task_lock_held(Turn *turn, PyObject *future)
             return -1;          // it waits on
         }
     }
-    Py_DECREF(waker);
+    Py_XDECREF(waker);
     Py_XDECREF(context);
     return rc;
 }

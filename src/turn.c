@@ -160,18 +160,16 @@ turn_begin_lock_held(Turn *self)
     TaskGroup *group = self->group;
     quattro_state *state = group->state;
     turn_leave_lock_held(self, TURN_RUNNING);
-    PyObject *coro = self->coro;
-    self->coro = NULL;
-    if (coro == NULL) {
-        PyErr_SetString(PyExc_RuntimeError, "the coroutine of this turn has been closed");
-        return NULL;
-    }
     // If by its Task's own first step: before that the others could not start.
-    if (!group->starting_now && (schedule_start_lock_held(group) < 0 || wake_waiters_lock_held(group) < 0)) {
-        close_coroutine(state, coro);
-        Py_DECREF(coro);
+    int refused = !group->starting_now && (schedule_start_lock_held(group) < 0 || wake_waiters_lock_held(group) < 0);
+    PyObject *coro = refused ? NULL : self->coro;
+    if (coro == NULL) {
+        if (!refused) {
+            PyErr_SetString(PyExc_RuntimeError, "the coroutine of this turn has been closed");
+        }
         return NULL;
     }
+    self->coro = NULL;
     int rc = is_coroutine(state, coro);
     if (rc == 0) {
         PyObject *callable = coro;
@@ -349,15 +347,11 @@ turn_add_waker_lock_held(Turn *self, PyObject *waker, PyObject *context)
     case TURN_QUEUED:
         // Who waits for a slot may have missed it.
         return self->waiter && self->link.next != NULL ? wake_waiters_lock_held(self->group) : 0;
-    case TURN_CALL:
-        return 0;
     case TURN_GRANTED:
         return self->group->starting_now ? 0 : schedule_start_lock_held(self->group);
-    case TURN_CANCELLED:
-        // Between `await turn` and here, by a hook of somebody's.
-        return tell_cancelled_lock_held(self);
     default:
-        return turn_step_task_lock_held(self, NULL);
+        // Cancelled between `await turn` and here, by a hook of somebody's; or a stranger comes too late.
+        return self->state == TURN_CANCELLED ? tell_cancelled_lock_held(self) : turn_step_task_lock_held(self, NULL);
     }
 }
 
@@ -484,9 +478,7 @@ Turn_finalize(PyObject *op)
         self->coro = NULL;
         // Not by way of the module state, which may be gone at shutdown.
         PyObject *result = PyObject_CallMethod(coro, "close", NULL);
-        if (result == NULL) {
-            report_unraisable(coro);
-        }
+        report_unraisable(coro);
         Py_XDECREF(result);
         Py_DECREF(coro);
         PyErr_SetRaisedException(exc);
@@ -497,9 +489,6 @@ static void
 Turn_dealloc(PyObject *op)
 {
     PyTypeObject *type = Py_TYPE(op);
-    if (PyObject_CallFinalizerFromDealloc(op) < 0) {
-        return;
-    }
     PyObject_GC_UnTrack(op);
     assert(TURN(op)->link.next == NULL);
     Turn_clear(op);
