@@ -323,9 +323,9 @@ loop_time(TaskGroup *self, double *now)
 int
 no_task_is_running(TaskGroup *self)
 {
-    int own_thread = PyThread_get_thread_ident() == self->thread;
-    PyObject *current = !own_thread ? Py_NewRef(Py_False)
-                        : call_in_module(self->state->tasks_dict, self->state->str_current_task, self->loop);
+    int own = PyThread_get_thread_ident() == self->thread;
+    quattro_state *state = self->state;
+    PyObject *current = own ? call_in_module(state->tasks_dict, state->str_current_task, self->loop) : Py_NewRef(Py_False);
     int rc = current == NULL ? -1 : current == Py_None;
     Py_XDECREF(current);
     return rc;

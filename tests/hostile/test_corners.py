@@ -75,17 +75,21 @@ async def test_group_that_is_kept_while_it_is_freed(kept: list[Any]) -> None:
 
     loop.set_exception_handler(refuse)
 
-    async def enter() -> None:
-        group = await TaskGroup().__aenter__()
-        group.create_task(fail(ValueError()))
-        await settle(3)
+    async def enter(by_a_task: bool) -> None:
+        group: Any = await TaskGroup().__aenter__()
+        if by_a_task:
+            group.create_task(fail(ValueError()))
+            await settle(3)
+        else:
+            group._errors.append(ValueError())  # without a task there is no cycle
 
+    await asyncio.ensure_future(enter(False))
     with pytest.raises(asyncio.CancelledError):
-        await asyncio.ensure_future(enter())
+        await asyncio.ensure_future(enter(True))
     for _ in range(2):
         gc.collect()
         await settle(1)
-    assert [type(group) for group in kept] == [TaskGroup]
+    assert [type(group) for group in kept] == [TaskGroup] * 2
     kept.clear()
     gc.collect()
 
