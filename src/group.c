@@ -449,13 +449,11 @@ TaskGroup_finalize(PyObject *op)
     PyErr_SetRaisedException(exc);
 }
 
+/* The finalizer has been called by then: by that of the package's class, of which all groups are. */
 static void
 TaskGroup_dealloc(PyObject *op)
 {
     PyTypeObject *type = Py_TYPE(op);
-    if (GROUP(op)->errors != NULL && PyObject_CallFinalizerFromDealloc(op) < 0) {
-        return;
-    }
     PyObject_GC_UnTrack(op);
     TaskGroup_clear(op);
     Py_CLEAR(GROUP(op)->loop);
