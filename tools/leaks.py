@@ -530,7 +530,8 @@ async def callbacks_by_hand() -> None:
 async def awaited_by_hand() -> None:
     """Each way to drive what __aenter__() and __aexit__() return, and the wrong ones."""
     group = TaskGroup()
-    for refused in (group.__aenter__(), group.__aexit__(None, None, None)):
+    enter, leave = _quattro.TaskGroup.__aenter__, _quattro.TaskGroup.__aexit__
+    for refused in (enter(group), leave(group, None, None, None)):
         with suppress(KeyError):
             refused.throw(KeyError("k"))
         for again in (lambda: refused.send(None), lambda: refused.throw(1), refused.throw):
@@ -538,8 +539,8 @@ async def awaited_by_hand() -> None:
                 again()
         refused.close()
     with suppress(StopIteration):
-        group.__aenter__().send(None)
-    leaving = group.__aexit__(None, None, None)
+        enter(group).send(None)
+    leaving = leave(group, None, None, None)
     with suppress(StopIteration):
         next(iter(leaving))
     with suppress(RuntimeError):

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from helpers import fail, forever, noop, settle
 
-from quattro import TaskGroup
+from quattro import TaskGroup, _quattro
 
 
 class Parked:
@@ -135,7 +135,7 @@ async def test_an_exit_that_is_stepped_from_within() -> None:
 
     group = Curious()
     await group.__aenter__()
-    leaving: Any = group.__aexit__(KeyError, KeyError(), None)
+    leaving: Any = _quattro.TaskGroup.__aexit__(group, KeyError, KeyError(), None)
     with pytest.raises(ExceptionGroup):
         await leaving
     assert seen == ["already executing"] * 3
@@ -431,7 +431,7 @@ async def test_what_carries_a_result_goes_with_it() -> None:
         assert dead() is None
         tg = TaskGroup()
         dead = weakref.ref(tg)
-        stop_of(tg.__aenter__())
+        stop_of(_quattro.TaskGroup.__aenter__(tg))
         del tg
         assert dead() is None
 
@@ -439,7 +439,7 @@ async def test_what_carries_a_result_goes_with_it() -> None:
 async def test_what_carries_a_result_belongs_to_its_catcher() -> None:
     """A StopIteration that somebody caught keeps its value, whatever other groups do."""
     groups = [TaskGroup() for _ in range(4)]
-    stops = [stop_of(tg.__aenter__()) for tg in groups]
+    stops = [stop_of(_quattro.TaskGroup.__aenter__(tg)) for tg in groups]
     async with TaskGroup():
         assert [stop.value for stop in stops] == groups
 
@@ -451,7 +451,7 @@ async def test_a_wait_for_a_slot_that_no_task_waits_on(late: bool) -> None:
     async with TaskGroup(concurrency_limit=1) as tg:
         background = tg.create_background_task(forever())
         tg.create_task(settle(2))
-        waiting: Any = tg.wait_for_slot()
+        waiting: Any = _quattro.TaskGroup.wait_for_slot(tg)
         turn = waiting.send(None)
         if late:
             await settle(5)

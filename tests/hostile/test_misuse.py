@@ -194,7 +194,7 @@ async def test_exit_without_enter_and_twice() -> None:
     with pytest.raises(TypeError):
         group.__aexit__(None, None)  # type: ignore[call-arg]
     with pytest.raises(TypeError):
-        group.__aexit__(42, 42, None)  # type: ignore[arg-type]
+        await group.__aexit__(42, 42, None)  # type: ignore[arg-type]
 
 
 async def test_init_misuse() -> None:
