@@ -14,9 +14,9 @@ Callback_vectorcall(PyObject *op, PyObject *const *args, size_t nargsf, PyObject
     }
     TaskGroup *group = (TaskGroup *)Py_NewRef(self->group);
     int rc;
-    Py_CLEAR(self->slowest);
     Py_INCREF(op);
     BEGIN_SECTION(group);
+    Py_CLEAR(self->slowest);
     struct Callback *outer = group->running;
     group->running = self;
     rc = self->call(group, nargs == 0 ? NULL : args[0]);

@@ -57,6 +57,7 @@ PyType_GetDict(PyTypeObject *type)
     return Py_XNewRef(type->tp_dict);
 }
 
+/* Python code that calls a function does not look at this before 3.12: the function's own code runs then. */
 static inline void
 PyFunction_SetVectorcall(PyFunctionObject *function, vectorcallfunc vectorcall)
 {

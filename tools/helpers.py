@@ -3,10 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import selectors
 import sys
 from collections.abc import Callable
 from typing import Any
+
+ESCAPES = re.compile(r"\x1b\[[\d;?]*[A-Za-z]")  # colours, and where to write
+
+
+async def wait_for_text(stream: asyncio.StreamReader | None, pattern: str) -> None:
+    """Read what a program draws on the terminal until the pattern is in it."""
+    assert stream is not None
+    seen = ""
+    while not re.search(pattern, seen):
+        chunk = await stream.read(1024)
+        assert chunk, seen[-1000:]
+        seen += ESCAPES.sub("", chunk.decode())
 
 
 def eager_loop() -> asyncio.AbstractEventLoop:

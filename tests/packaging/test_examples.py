@@ -21,6 +21,7 @@ from typing import Any
 import aiohttp
 import pytest
 from aiohttp import web
+from helpers import wait_for_text
 
 import quattro
 from quattro import TaskGroup
@@ -28,7 +29,6 @@ from quattro import TaskGroup
 EXAMPLES = Path(__file__).parents[2] / "examples"
 PATIENCE = 120  # seconds after which a test has failed; none takes nearly as long
 
-ESCAPES = re.compile(r"\x1b\[[\d;?]*[A-Za-z]")  # colours, and where to write
 
 needs_sigint = pytest.mark.skipif(sys.platform == "win32", reason="Windows cannot send Ctrl-C to one process alone")
 
@@ -69,12 +69,7 @@ class Example:
 
     async def shows(self, pattern: str) -> None:
         """Wait until it has drawn something on the terminal."""
-        assert self.process.stderr is not None
-        seen = ""
-        while not re.search(pattern, seen):
-            chunk = await self.process.stderr.read(1024)
-            assert chunk, seen[-1000:]
-            seen += ESCAPES.sub("", chunk.decode())
+        await wait_for_text(self.process.stderr, pattern)
 
     async def end(self, code: int, error: str = "") -> str:
         """Wait for its end; return what else it printed."""

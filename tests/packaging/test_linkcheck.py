@@ -22,6 +22,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import pytest
 from aiohttp import ClientSession, web
+from helpers import wait_for_text
 
 import quattro
 
@@ -30,7 +31,6 @@ CERTIFICATE = Path(__file__).with_name("localhost.pem")
 SUMMARY = r"(\d+)(?: of \d+| links) checked, (\d+) broken(?:, (\d+) to other sites skipped)?"
 PATIENCE = 120  # seconds after which a test has failed; none takes nearly as long
 
-ESCAPES = re.compile(r"\x1b\[[\d;?]*[A-Za-z]")  # colours, and where to write
 TERMINAL = {"FORCE_COLOR": "1", "TERM": "xterm"}  # has the progress drawn though nobody looks
 
 T = TypeVar("T")
@@ -96,12 +96,7 @@ class Checker:
 
     async def says(self, pattern: str) -> None:
         """Wait until it has written something to the terminal."""
-        assert self.process.stderr is not None
-        seen = ""
-        while not re.search(pattern, seen):
-            chunk = await self.process.stderr.read(1024)
-            assert chunk, seen[-1000:]
-            seen += ESCAPES.sub("", chunk.decode())
+        await wait_for_text(self.process.stderr, pattern)
 
     async def report(self) -> Report:
         """Wait for its end, and read its report."""
