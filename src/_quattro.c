@@ -178,6 +178,7 @@ module_exec(PyObject *module)
     REQUIRE(CTask, import_attr("_asyncio", "Task"));
     REQUIRE(CFuture, import_attr("_asyncio", "Future"));
     REQUIRE(task_add_done_callback, PyObject_GetAttr(state->CTask, state->str_add_done_callback));
+    REQUIRE(task_remove_done_callback, PyObject_GetAttr(state->CTask, state->str_remove_done_callback));
     REQUIRE(task_cancel, PyObject_GetAttr(state->CTask, state->str_cancel));
     REQUIRE(task_cancelling, PyObject_GetAttr(state->CTask, state->str_cancelling));
     REQUIRE(task_exception, PyObject_GetAttr(state->CTask, state->str_exception));

@@ -243,9 +243,9 @@ keeps_slot_lock_held(TaskGroup *self, PyObject *task, PyObject *coro, int may_be
     return raise_collected(first) < 0 ? -1 : 1;
 }
 
-/* A task for a coroutine that may start at once, with a slot if it is of KIND_SLOT. */
+/* A task for a coroutine, a callable's `turn` behind it, that may start at once, with a slot if it is of KIND_SLOT. */
 static PyObject *
-create_started_lock_held(TaskGroup *self, const Call *call, PyObject *coro, int *kind, PyObject *hook)
+create_started_lock_held(TaskGroup *self, const Call *call, PyObject *coro, int *kind, PyObject *hook, Turn *turn)
 {
     int direct;
     Call coro_call = {coro, call->values, call->kwnames};
@@ -270,6 +270,9 @@ create_started_lock_held(TaskGroup *self, const Call *call, PyObject *coro, int 
     else {
         task = adopt_lock_held(self, task, coro, *kind, callback);
         Py_DECREF(callback);
+        if (turn != NULL && direct && hook == NULL) {
+            turn->task = task;
+        }
     }
     // Why it could not be adopted says more than why it could not be asked.
     collect_error(self, &first, task == NULL ? -1 : 0);
@@ -294,7 +297,7 @@ create_now_lock_held(TaskGroup *self, const Call *call, int callable, int kind, 
     }
     PyObject *task = NULL;
     if (coro != NULL) {
-        task = create_started_lock_held(self, call, coro, &kind, hook);
+        task = create_started_lock_held(self, call, coro, &kind, hook, turn);
         slot = slot && kind == KIND_PLAIN;
     }
     Py_XDECREF(coro);

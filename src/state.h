@@ -20,6 +20,7 @@
     X(CTask)               /* _asyncio.Task */ \
     X(CFuture)             /* _asyncio.Future */ \
     X(task_add_done_callback)  /* its methods */ \
+    X(task_remove_done_callback) \
     X(task_cancel) \
     X(task_cancelling) \
     X(task_exception) \
@@ -48,7 +49,7 @@
     X(cancel) X(cancel_on_error) X(cancelled) X(cancelling) X(close) X(concurrency_limit) X(context) X(coro) X(cr_await) \
     X(cr_frame) X(cr_running) X(create_task) X(current_task) X(done) X(eager_start) X(exception) X(func) \
     X(get_running_loop) X(get_task_factory) X(is_closed) X(loop) X(message) X(msg) X(name) \
-    X(set_result) X(Task) X(task) X(time) X(uncancel)
+    X(remove_done_callback) X(set_result) X(Task) X(task) X(time) X(uncancel)
 
 typedef struct {
 #define X(field) PyTypeObject *field;

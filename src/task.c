@@ -107,6 +107,17 @@ add_done_callback(TaskGroup *self, PyObject *task, PyObject *callback)
 }
 
 int
+remove_done_callback(TaskGroup *self, PyObject *task, PyObject *callback)
+{
+    PyObject *args[] = {task, Py_NewRef(callback)};
+    PyObject *count = PyObject_Vectorcall(self->state->task_remove_done_callback, args, 2, NULL);
+    int rc = count == NULL ? -1 : PyObject_IsTrue(count);
+    Py_DECREF(args[1]);
+    Py_XDECREF(count);
+    return rc;
+}
+
+int
 add_awaited_by(TaskGroup *self, PyObject *task)
 {
     if (self->state->add_awaited_by == NULL || self->parent == NULL) {

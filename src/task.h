@@ -20,6 +20,10 @@ int discard_awaited_by(TaskGroup *self, PyObject *task);
 /* task.add_done_callback(callback), which runs in a copy of the context of now, as in asyncio. */
 int add_done_callback(TaskGroup *self, PyObject *task, PyObject *callback);
 
+/* Take a callback that is the first one back from a task of asyncio's own kind: 1, or 0 if somebody has done so.  -1 if
+   another one that is compared with it has raised: it is gone by then. */
+int remove_done_callback(TaskGroup *self, PyObject *task, PyObject *callback);
+
 int add_awaited_by(TaskGroup *self, PyObject *task);
 
 /* A task that may have run eagerly: has it ended so that nothing comes of it, and its slot is free?  An error that aborts

@@ -153,15 +153,43 @@ turn_raise_cancelled(Turn *self)
     }
 }
 
+/* The Task of a callable takes its first step.  It had the group's callback in case that step never comes; from here on
+   run_turn() tells the end of a foreground task, and the slot, if it has one, is the turn's. */
+static int
+turn_tells_end_lock_held(Turn *self)
+{
+    TaskGroup *group = self->group;
+    int own_step = self->task == NULL || group->loop == NULL ? 0 : task_is_running(group, self->task);
+    int tag = own_step <= 0 ? -1 : TaskSet_tag(&group->tasks, self->task);
+    if (tag < 0 || (tag & KIND_MASK) == KIND_BACKGROUND || group->done == NULL) {
+        return own_step < 0 ? -1 : 0;
+    }
+    int removed = remove_done_callback(group, (PyObject *)self->task, group->done);
+    tag = TaskSet_tag(&group->tasks, self->task);       // who was compared with it may have announced the end
+    if (removed != 0 && tag >= 0) {
+        self->quiet = 1;
+        self->slot = (tag & KIND_MASK) == KIND_SLOT;
+        TaskSet_set_tag(&group->tasks, self->task, (tag & MARK) | KIND_PLAIN);
+    }
+    return removed < 0 ? -1 : 0;
+}
+
 /* Hand the caller's coroutine over, a callable's after calling it; a new reference. */
 static PyObject *
 turn_begin_lock_held(Turn *self)
 {
     TaskGroup *group = self->group;
     quattro_state *state = group->state;
-    turn_leave_lock_held(self, TURN_RUNNING);
-    // If by its Task's own first step: before that the others could not start.
-    int refused = !group->starting_now && (schedule_start_lock_held(group) < 0 || wake_waiters_lock_held(group) < 0);
+    int refused;
+    if (self->state == TURN_CALL) {
+        turn_leave_lock_held(self, TURN_RUNNING);
+        refused = turn_tells_end_lock_held(self) < 0;
+    }
+    else {
+        turn_leave_lock_held(self, TURN_RUNNING);
+        // If by its Task's own first step: before that the others could not start.
+        refused = !group->starting_now && (schedule_start_lock_held(group) < 0 || wake_waiters_lock_held(group) < 0);
+    }
     PyObject *coro = refused ? NULL : self->coro;
     if (coro == NULL) {
         if (!refused) {
