@@ -78,6 +78,8 @@ drop_tools(TaskGroup *self)
     Py_CLEAR(self->uvloop);
     Py_CLEAR(self->done_future);
     Py_CLEAR(self->newest);
+    Py_CLEAR(self->ended);
+    Py_CLEAR(self->ended_handle);
 }
 
 /* What the `finally` of asyncio's __aexit__() does, and more: nothing of what the group held stays. */

@@ -50,10 +50,10 @@ cancel_newcomer_lock_held(TaskGroup *self, PyObject *task)
     return raise_collected(first);
 }
 
-/* A new task, which has run already if it is eager, joins the group, with a callback that is added unless it is NULL.  0;
-   or -1, and it is not in the group.  Then *slot is cleared if its end has been seen all the same. */
+/* A new task joins the group, with a callback that is added unless it is NULL: that is `done` if the task has `ended` well.
+   0; or -1, and it is not in the group.  Then *slot is cleared if its end has been seen all the same. */
 static int
-join_lock_held(TaskGroup *self, PyObject *task, int kind, PyObject *callback, int *slot)
+join_lock_held(TaskGroup *self, PyObject *task, int kind, PyObject *callback, int ended, int *slot)
 {
     ASSERT_LOCKED(self);
     if (self->finished) {
@@ -70,7 +70,7 @@ join_lock_held(TaskGroup *self, PyObject *task, int kind, PyObject *callback, in
         rc = set_finished(self);
     }
     if (rc == 0 && callback != NULL) {
-        rc = add_done_callback(self, task, callback);
+        rc = ended ? end_soon_lock_held(self, task) : add_done_callback(self, task, callback);
     }
     if (rc == 0) {
         return 0;
@@ -109,10 +109,10 @@ refuse_task_lock_held(TaskGroup *self, PyObject *task, PyObject *coro, int slot)
 /* Take over the reference to a new task, which runs `coro`, and return it; or drop it, with an error, and give back the
    slot of a KIND_SLOT.  `callback` is what is to be called at its end, NULL if it tells. */
 static PyObject *
-adopt_lock_held(TaskGroup *self, PyObject *task, PyObject *coro, int kind, PyObject *callback)
+adopt_lock_held(TaskGroup *self, PyObject *task, PyObject *coro, int kind, PyObject *callback, int ended)
 {
     int slot = kind == KIND_SLOT;
-    if (join_lock_held(self, task, kind, callback, &slot) < 0) {
+    if (join_lock_held(self, task, kind, callback, ended, &slot) < 0) {
         return refuse_task_lock_held(self, task, coro, slot);
     }
     if (self->aborting && cancel_newcomer_lock_held(self, task) < 0) {
@@ -176,7 +176,7 @@ create_for_turn_lock_held(TaskGroup *self, const Call *call, Turn *turn, PyObjec
     if (callback == NULL && !turn->quiet) {
         return refuse_task_lock_held(self, task, runner, 0);
     }
-    task = adopt_lock_held(self, task, runner, KIND_PLAIN, callback);
+    task = adopt_lock_held(self, task, runner, KIND_PLAIN, callback, 0);
     Py_XDECREF(callback);
     return task;
 }
@@ -218,49 +218,47 @@ create_queued_lock_held(TaskGroup *self, const Call *call, PyObject *hook)
     return task;
 }
 
-/* A newcomer that found a free slot has a task: does it still hold the slot?  Whoever is granted one from now on takes a
-   first step after that of the newcomer.  -1 if it can't be asked: it does. */
+/* A newcomer that found a free slot has a task, and keeps the slot: whoever is granted one from now on takes a first step
+   after that of the newcomer. */
 static int
-keeps_slot_lock_held(TaskGroup *self, PyObject *task, PyObject *coro, int may_be_eager)
+note_newcomer_lock_held(TaskGroup *self, PyObject *coro, int may_be_eager)
 {
-    PyObject *first = NULL;
-    int ended = may_be_eager ? ends_quietly(self->state, task, self->cancel_on_error) : 0;
-    if (ended > 0) {
-        return 0;
-    }
-    if (ended < 0 && PyErr_ExceptionMatches(PyExc_AttributeError)) {
-        PyErr_Clear();          // not a task: adopt() says so, unless add_done_callback() works
-        ended = 0;
-    }
-    collect_error(self, &first, ended);
     // One that has run eagerly does not tell whether those before it have started.
     int has_run = may_be_eager ? coroutine_has_started(self->state, coro) : 0;
-    collect_error(self, &first, has_run);
     if (has_run <= 0) {
         Py_XSETREF(self->newest, Py_NewRef(coro));
     }
     self->may_ride = 0;
-    return raise_collected(first) < 0 ? -1 : 1;
+    return has_run < 0 ? -1 : 0;
 }
 
 /* A task for a coroutine, a callable's `turn` behind it, that may start at once, with a slot if it is of KIND_SLOT. */
 static PyObject *
 create_started_lock_held(TaskGroup *self, const Call *call, PyObject *coro, int *kind, PyObject *hook, Turn *turn)
 {
+    quattro_state *state = self->state;
     int direct;
     Call coro_call = {coro, call->values, call->kwnames};
     PyObject *task = make_task(self, &coro_call, 0, &direct);
     if (task == NULL) {
-        close_unstarted(self->state, coro);
+        close_unstarted(state, coro);
         *kind = KIND_PLAIN;
         return NULL;
     }
     PyObject *asked = NULL, *first = NULL;
-    if (*kind == KIND_SLOT) {
-        int may_be_eager = !direct || call_has(call, self->state->str_eager_start);
-        int keeps = keeps_slot_lock_held(self, task, coro, may_be_eager);
-        collect_error(self, &asked, keeps);
-        *kind = keeps != 0 ? KIND_SLOT : KIND_PLAIN;    // and the caller gives the slot back
+    int own = hook == NULL && Py_IS_TYPE(task, (PyTypeObject *)state->CTask);
+    int may_be_eager = !direct || call_has(call, state->str_eager_start);
+    int progress = may_be_eager && (own || *kind == KIND_SLOT) ? task_progress(state, task) : TASK_RUNS;
+    if (progress < 0 && PyErr_ExceptionMatches(PyExc_AttributeError)) {
+        PyErr_Clear();          // not a task: adopt() says so, unless add_done_callback() works
+        progress = TASK_RUNS;
+    }
+    collect_error(self, &asked, progress);
+    if (progress == TASK_ENDED_WELL || (progress == TASK_FAILED && !self->cancel_on_error)) {
+        *kind = *kind == KIND_SLOT ? KIND_PLAIN : *kind;        // and the caller gives the slot back
+    }
+    else if (*kind == KIND_SLOT) {
+        collect_error(self, &asked, note_newcomer_lock_held(self, coro, may_be_eager));
     }
     PyObject *callback = Py_XNewRef(hook != NULL ? hook : self->done);
     if (callback == NULL) {
@@ -268,7 +266,7 @@ create_started_lock_held(TaskGroup *self, const Call *call, PyObject *coro, int 
         task = refuse_task_lock_held(self, task, coro, *kind == KIND_SLOT);
     }
     else {
-        task = adopt_lock_held(self, task, coro, *kind, callback);
+        task = adopt_lock_held(self, task, coro, *kind, callback, own && progress == TASK_ENDED_WELL);
         Py_DECREF(callback);
         if (turn != NULL && direct && hook == NULL) {
             turn->task = task;

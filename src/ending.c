@@ -286,7 +286,48 @@ task_ended_lock_held(TaskGroup *self, PyObject *task, PyObject *error)
 int
 end_of_task_lock_held(TaskGroup *self, PyObject *task)
 {
-    return task_ended_lock_held(self, task, NULL);
+    if (!PyList_CheckExact(task)) {
+        return task_ended_lock_held(self, task, NULL);
+    }
+    PyObject *first = NULL;
+    PyObject *list = task;
+    if (self->ended == list) {
+        Py_CLEAR(self->ended);
+        Py_CLEAR(self->ended_handle);
+    }
+    for (Py_ssize_t i = 0; i < PyList_GET_SIZE(list); i++) {
+        task = PyList_GetItemRef(list, i);
+        collect_error(self, &first, task == NULL ? -1 : task_ended_lock_held(self, task, NULL));
+        Py_XDECREF(task);
+    }
+    return raise_collected(first);
+}
+
+int
+end_soon_lock_held(TaskGroup *self, PyObject *task)
+{
+    PyObject *handle = Py_XNewRef(self->ended_handle);
+    int together = handle == NULL ? 0 : loop_ends_with(self, handle);
+    Py_XDECREF(handle);
+    if (together < 0 || self->done == NULL) {
+        return together < 0 ? -1 : set_finished(self);
+    }
+    if (together && self->ended != NULL) {
+        return PyList_Append(self->ended, task);
+    }
+    PyObject *list = PyList_New(1);
+    if (list == NULL) {
+        return -1;
+    }
+    PyList_SET_ITEM(list, 0, Py_NewRef(task));
+    handle = schedule(self, self->done, list, NULL);
+    if (handle == NULL) {
+        Py_DECREF(list);
+        return -1;
+    }
+    Py_XSETREF(self->ended, list);
+    Py_XSETREF(self->ended_handle, handle);
+    return 0;
 }
 
 /* A task that ends well, and is not the last one, leaves the set. */

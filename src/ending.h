@@ -24,8 +24,12 @@ void drop_callbacks_lock_held(TaskGroup *self);
    that is done. */
 int task_ended_lock_held(TaskGroup *self, PyObject *task, PyObject *error);
 
-/* The Callback `done`. */
+/* The Callback `done`, with a task, or with a list of them. */
 int end_of_task_lock_held(TaskGroup *self, PyObject *task);
+
+/* Have the loop call `done` with a task that has ended well already.  One call will do for several that end one right
+   after the other, because nothing could be called in between. */
+int end_soon_lock_held(TaskGroup *self, PyObject *task);
 
 /* A quiet task ends within this step: have the loop call us where it would call the task's first done callback, before
    those that others have given it.  If that can't be had, the error that says so is what the task fails with, and its

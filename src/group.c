@@ -374,6 +374,8 @@ TaskGroup_traverse(PyObject *op, visitproc visit, void *arg)
     Py_VISIT(self->done_future);
     Py_VISIT(self->start);
     Py_VISIT(self->newest);
+    Py_VISIT(self->ended);
+    Py_VISIT(self->ended_handle);
     for (size_t i = self->tasks.begin; i < self->tasks.end; i++) {
         Py_VISIT(ENTRY_TASK(self->tasks.entries[i]));
     }

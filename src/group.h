@@ -28,6 +28,8 @@ typedef struct {
     PyObject *eager_kwargs;     // the same with "eager_start": True
     PyObject *uvloop;           // a tuple of them, once the first has been seen
     PyObject *done_future;      // one that is done, for waking; NULL until somebody had to queue
+    PyObject *ended;            // a list of tasks that ended well within create_task(), for the next call of `done`
+    PyObject *ended_handle;     // of that call
     PyObject *newest;           // the last coroutine that got a slot without queueing, until seen started
     TaskSet tasks;
     size_t background;          // of them

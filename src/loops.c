@@ -4,8 +4,8 @@
 #include "loops.h"
 #include "pyutil.h"
 
-int
-call_soon(TaskGroup *self, PyObject *function, PyObject *arg, PyObject *context)
+PyObject *
+schedule(TaskGroup *self, PyObject *function, PyObject *arg, PyObject *context)
 {
     PyObject *args[4] = {self->loop, function};
     size_t count = 2;
@@ -21,6 +21,13 @@ call_soon(TaskGroup *self, PyObject *function, PyObject *arg, PyObject *context)
     for (size_t i = 0; i <= count; i++) {
         Py_XDECREF(args[i]);
     }
+    return handle;
+}
+
+int
+call_soon(TaskGroup *self, PyObject *function, PyObject *arg, PyObject *context)
+{
+    PyObject *handle = schedule(self, function, arg, context);
     Py_XDECREF(handle);
     return handle == NULL ? -1 : 0;
 }
@@ -340,14 +347,7 @@ task_is_running(TaskGroup *self, const void *task)
     return rc;
 }
 
-#ifdef Py_GIL_DISABLED
-/* Another thread may be about to change what would be walked here. */
-static int
-uvloop_is_idle(quattro_state *Py_UNUSED(state), PyObject *Py_UNUSED(loop))
-{
-    return 0;
-}
-#else
+#ifndef Py_GIL_DISABLED
 typedef struct {
     PyTypeObject *type;
     PyObject *last;
@@ -364,25 +364,32 @@ find_instances(PyObject *op, void *arg)
     }
     return 0;
 }
-
-/* Is nothing ready to be called?  uvloop has no attribute that tells, but it shows the collector what it holds, as
-   gc.get_referents() does: one deque, of the handles that are ready.  If that ever changes, the answer is no. */
-static int
-uvloop_is_idle(quattro_state *state, PyObject *loop)
-{
-    Found deques = {(PyTypeObject *)state->deque, NULL, 0};
-    Py_TYPE(loop)->tp_traverse(loop, find_instances, &deques);
-    return deques.count == 1 && PyObject_Size(deques.last) == 0;
-}
 #endif
 
-/* The same of asyncio's own loops, where call_soon() keeps what is ready in _ready.  (qasync's has a _ready that is always
-   empty, and a call_soon() of its own.)  -1 on error. */
+/* uvloop has no attribute that tells what is ready, but it shows the collector what it holds, as gc.get_referents() does:
+   one deque, of the handles that are ready.  If that ever changes, it shows none.  (Without the GIL another thread may be
+   about to change what would be walked here.) */
 static int
-asyncio_is_idle(quattro_state *state, PyObject *loop)
+uvloop_ready(TaskGroup *self, PyObject **ready)
 {
-    PyObject *call_soon, *ready;
-    int rc = PyObject_GetOptionalAttr(loop, state->str_call_soon, &call_soon);
+    *ready = NULL;
+#ifndef Py_GIL_DISABLED
+    Found deques = {(PyTypeObject *)self->state->deque, NULL, 0};
+    Py_TYPE(self->loop)->tp_traverse(self->loop, find_instances, &deques);
+    *ready = deques.count == 1 ? Py_NewRef(deques.last) : NULL;
+#endif
+    return *ready != NULL;
+}
+
+/* The same of asyncio's own loops, where call_soon() keeps what is ready in _ready.  (qasync's has a _ready that is always
+   empty, and a call_soon() of its own.) */
+static int
+asyncio_ready(TaskGroup *self, PyObject **ready)
+{
+    quattro_state *state = self->state;
+    PyObject *call_soon;
+    *ready = NULL;
+    int rc = PyObject_GetOptionalAttr(self->loop, state->str_call_soon, &call_soon);
     if (rc <= 0) {
         return rc;
     }
@@ -390,21 +397,48 @@ asyncio_is_idle(quattro_state *state, PyObject *loop)
     int is_own = function != NULL && PyFunction_Check(function)
                  && PyFunction_GET_GLOBALS(function) == PyFunction_GET_GLOBALS(state->stock_create_task);
     Py_DECREF(call_soon);
-    if (!is_own || (rc = PyObject_GetOptionalAttr(loop, state->str__ready, &ready)) <= 0) {
+    if (!is_own || (rc = PyObject_GetOptionalAttr(self->loop, state->str__ready, ready)) <= 0) {
         return is_own ? rc : 0;
     }
-    rc = Py_IS_TYPE(ready, (PyTypeObject *)state->deque) && PyObject_Size(ready) == 0;
-    Py_DECREF(ready);
-    return rc;
+    if (!Py_IS_TYPE(*ready, (PyTypeObject *)state->deque)) {
+        Py_CLEAR(*ready);
+    }
+    return *ready != NULL;
+}
+
+/* The deque of the handles that are ready: 1 and a new reference; 0 if the loop does not show it; -1 on error. */
+static int
+loop_ready(TaskGroup *self, PyObject **ready)
+{
+    *ready = NULL;
+    return self->loop_is_asyncio ? asyncio_ready(self, ready) : self->uvloop != NULL ? uvloop_ready(self, ready) : 0;
 }
 
 int
 loop_is_idle(TaskGroup *self)
 {
-    if (self->loop_is_asyncio) {
-        return asyncio_is_idle(self->state, self->loop);
+    PyObject *ready;
+    int rc = loop_ready(self, &ready);
+    if (rc > 0) {
+        rc = PyObject_Size(ready) == 0;
+        Py_DECREF(ready);
     }
-    return self->uvloop == NULL ? 0 : uvloop_is_idle(self->state, self->loop);
+    return rc;
+}
+
+int
+loop_ends_with(TaskGroup *self, PyObject *handle)
+{
+    PyObject *ready;
+    int rc = loop_ready(self, &ready);
+    if (rc > 0) {
+        rc = PyObject_Size(ready) > 0;
+        PyObject *last = rc ? PySequence_GetItem(ready, -1) : NULL;
+        rc = rc && last == NULL ? -1 : last == handle;
+        Py_XDECREF(last);
+        Py_DECREF(ready);
+    }
+    return rc;
 }
 
 int

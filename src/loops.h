@@ -10,6 +10,12 @@
    a copy of the caller's for NULL.  0, or -1 on error. */
 int call_soon(TaskGroup *self, PyObject *function, PyObject *arg, PyObject *context);
 
+/* The same; a new reference to the handle, or NULL on error. */
+PyObject *schedule(TaskGroup *self, PyObject *function, PyObject *arg, PyObject *context);
+
+/* Is this handle the last of those that are ready, as far as the loop shows them?  -1 on error. */
+int loop_ends_with(TaskGroup *self, PyObject *handle);
+
 /* Does the loop report slow callbacks?  -1 on error.  (uvloop's reports name no Task.) */
 int loop_times_callbacks(TaskGroup *self);
 

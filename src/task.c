@@ -75,17 +75,20 @@ task_error(quattro_state *state, PyObject *task, PyObject **exc)
 }
 
 int
-ends_quietly(quattro_state *state, PyObject *task, int cancel_on_error)
+task_progress(quattro_state *state, PyObject *task)
 {
     int rc = call_is_true(task, state->str_done);
     if (rc <= 0) {
-        return rc;
+        return rc < 0 ? -1 : TASK_RUNS;
     }
-    PyObject *exc = NULL;
+    PyObject *exc;
     rc = task_error(state, task, &exc);
-    int fatal = rc > 0 && (cancel_on_error || !PyErr_GivenExceptionMatches(exc, PyExc_Exception));
-    Py_XDECREF(exc);
-    return rc < 0 ? -1 : !fatal;
+    if (rc <= 0) {
+        return rc < 0 ? -1 : TASK_ENDED_WELL;
+    }
+    int failed = PyErr_GivenExceptionMatches(exc, PyExc_Exception);
+    Py_DECREF(exc);
+    return failed ? TASK_FAILED : TASK_BROKE_OFF;
 }
 
 int

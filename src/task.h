@@ -26,8 +26,8 @@ int remove_done_callback(TaskGroup *self, PyObject *task, PyObject *callback);
 
 int add_awaited_by(TaskGroup *self, PyObject *task);
 
-/* A task that may have run eagerly: has it ended so that nothing comes of it, and its slot is free?  An error that aborts
-   the group is looked at by its callback first.  -1 on error. */
-int ends_quietly(quattro_state *state, PyObject *task, int cancel_on_error);
+/* A task that may have run eagerly: where is it?  -1 on error. */
+enum { TASK_RUNS, TASK_ENDED_WELL, TASK_FAILED, TASK_BROKE_OFF };   // with an Exception; with no Exception
+int task_progress(quattro_state *state, PyObject *task);
 
 #endif
