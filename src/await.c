@@ -180,7 +180,7 @@ exit_rearm_lock_held(TaskGroup *group)
     long cancelling = task_cancelling(state, parent);
     int rc = cancelling < 0 ? -1 : 0;
     if (cancelling > 0 && state->uncancel_resets) {
-        rc = call_method(parent, state->str_uncancel) < 0 ? -1 : call_method(parent, state->str_cancel);
+        rc = call_method(parent, state->str_uncancel) < 0 ? -1 : cancel_task(state, parent);
     }
     else if (cancelling > 0) {
         PyObject *rearm = PyCFunction_New(&TaskGroup_rearm_def, parent);
@@ -204,6 +204,32 @@ index_of(PyObject *errors, PyObject *exc)
     return -1;
 }
 
+/* Raise the group's SystemExit or KeyboardInterrupt, and report every error that it displaces, the body's `exc` too, which
+   may be NULL. */
+static void
+raise_base_error(TaskGroup *group, PyObject *exc)
+{
+    PyObject *base = Py_NewRef(group->base_error);
+    PyObject *errors = Py_XNewRef(group->errors);
+    int rc = 0;
+    for (Py_ssize_t i = 0; rc == 0 && errors != NULL && i < PyList_GET_SIZE(errors); i++) {
+        PyObject *error = PyList_GetItemRef(errors, i);
+        // Two tasks may have failed with the same object.
+        int again = error == base || index_of(errors, error) < i;
+        rc = error == NULL ? -1 : again ? 0 : report_displaced(group, error);
+        Py_XDECREF(error);
+    }
+    if (rc == 0 && exc != NULL && exc != base && index_of(errors, exc) < 0) {
+        rc = report_displaced(group, exc);
+    }
+    if (rc < 0) {
+        report_unraisable((PyObject *)group);
+    }
+    raise_exception(base);
+    Py_XDECREF(errors);
+    Py_DECREF(base);
+}
+
 /* The end of asyncio's _aexit(), from `if self._base_error is not None` on; -1 and an error, or 0. */
 static int
 exit_raise_lock_held(Await *self)
@@ -213,26 +239,7 @@ exit_raise_lock_held(Await *self)
     PyObject *exc = self->exc;
     int exc_is_cancel = exc != NULL && PyErr_GivenExceptionMatches(exc, state->CancelledError);
     if (group->base_error != NULL) {
-        // Everything that it displaces is reported.
-        PyObject *base = Py_NewRef(group->base_error);
-        PyObject *errors = Py_XNewRef(group->errors);
-        int rc = 0;
-        for (Py_ssize_t i = 0; rc == 0 && errors != NULL && i < PyList_GET_SIZE(errors); i++) {
-            PyObject *error = PyList_GetItemRef(errors, i);
-            // Two tasks may have failed with the same object.
-            int again = error == base || index_of(errors, error) < i;
-            rc = error == NULL ? -1 : again ? 0 : report_displaced(group, error);
-            Py_XDECREF(error);
-        }
-        if (rc == 0 && exc != NULL && exc != base && !exc_is_cancel && index_of(errors, exc) < 0) {
-            rc = report_displaced(group, exc);
-        }
-        if (rc < 0) {
-            report_unraisable((PyObject *)group);
-        }
-        raise_exception(base);
-        Py_XDECREF(errors);
-        Py_DECREF(base);
+        raise_base_error(group, exc_is_cancel ? NULL : exc);
         return -1;
     }
     int has_errors = group->errors != NULL && PyList_GET_SIZE(group->errors) > 0;

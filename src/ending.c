@@ -125,17 +125,14 @@ cancel_lock_held(TaskGroup *self)
         return 0;
     }
     PyObject *parent = Py_XNewRef(self->parent);
-    int rc = call_abort(self);
+    PyObject *first = NULL;
+    collect_error(self, &first, call_abort(self));
     if (parent != NULL && !self->parent_cancel_requested) {
-        PyObject *first = PyErr_GetRaisedException();
         self->parent_cancel_requested = 1;
-        if (call_method(parent, self->state->str_cancel) < 0) {
-            rc = -1;
-        }
-        restore_first_error(first, parent);
+        collect_error(parent, &first, cancel_task(self->state, parent));
     }
     Py_XDECREF(parent);
-    return rc;
+    return raise_collected(first);
 }
 
 PyObject *

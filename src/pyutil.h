@@ -15,16 +15,6 @@ report_unraisable(PyObject *where)
     }
 }
 
-/* Keep the first of two errors: `first` is owned and may be NULL; the one that is set now, if any, is dropped. */
-static inline void
-restore_first_error(PyObject *first, PyObject *where)
-{
-    if (first != NULL) {
-        report_unraisable(where);
-        PyErr_SetRaisedException(first);
-    }
-}
-
 /* Every one of several calls is made, whichever fails: of one that has (rc < 0), take the error that is set.  The first
    one is kept in *first, others are reported. */
 static inline void

@@ -178,13 +178,11 @@ turn_step_task_lock_held(Turn *turn, PyObject *future)
     int now = waker != NULL && future != NULL && (context == NULL || PyContext_Enter(context) == 0);
     if (now) {
         PyObject *result = wakeup != NULL ? wakeup->ml_meth(waker, future) : PyObject_CallOneArg(waker, future);
-        rc = result == NULL ? -1 : 0;
+        PyObject *first = NULL;
+        collect_error(waker, &first, result == NULL ? -1 : 0);
+        collect_error(waker, &first, context == NULL ? 0 : PyContext_Exit(context));
         Py_XDECREF(result);
-        PyObject *exc = PyErr_GetRaisedException();
-        if (context != NULL && PyContext_Exit(context) < 0) {
-            rc = -1;
-        }
-        restore_first_error(exc, waker);
+        rc = raise_collected(first);
     }
     else if (waker != NULL) {
         PyErr_Clear();          // PyContext_Enter()'s RuntimeError: somebody is in it

@@ -19,21 +19,17 @@ turn_task_done_lock_held(Turn *self, PyObject *task)
         turn_leave_lock_held(self, TURN_ENDED);
         turn_close_coro(self);
     }
-    int rc;
+    PyObject *first = NULL;
     if (self->hook != NULL) {
         PyObject *result = PyObject_CallOneArg(self->hook, task);
-        rc = result == NULL ? -1 : 0;
+        collect_error(task, &first, result == NULL ? -1 : 0);
         Py_XDECREF(result);
     }
     else {
-        rc = task_ended_lock_held(group, task, NULL);
+        collect_error(task, &first, task_ended_lock_held(group, task, NULL));
     }
-    PyObject *exc = PyErr_GetRaisedException();
-    if (turn_release_lock_held(self) < 0) {
-        rc = -1;
-    }
-    restore_first_error(exc, task);
-    return rc;
+    collect_error(task, &first, turn_release_lock_held(self));
+    return raise_collected(first);
 }
 
 static PyObject *

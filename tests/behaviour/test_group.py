@@ -460,6 +460,34 @@ async def test_abort_by_an_eager_task_cancels_it_once() -> None:
         assert task.cancelling() == 1
 
 
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="no eager tasks")
+@pytest.mark.loops("asyncio", "debug", "uvloop")
+@pytest.mark.parametrize("group", [TaskGroup, asyncio.TaskGroup] if sys.version_info >= (3, 14) else [TaskGroup])
+async def test_what_is_scheduled_between_eager_tasks_runs_between_their_ends(group: Any) -> None:
+    """Tasks that ended within create_task() leave the group one after the other, in the order of all callbacks. [G12]"""
+    counts: list[int] = []
+
+    def count() -> None:
+        counts.append(len(tg._tasks))
+
+    loop = asyncio.get_running_loop()
+    async with group() as tg:
+        loop.call_soon(count)
+        for _ in range(3):
+            tg.create_task(noop(), eager_start=True)
+        count()
+        loop.call_soon(count)
+        tg.create_task(noop(), eager_start=True).add_done_callback(lambda _: count())
+        tg.create_task(noop(), eager_start=True)
+        loop.call_soon(count)
+        await settle(1)
+        count()
+        tg.create_task(noop(), eager_start=True)  # not with those before, which have left
+        await settle(1)
+        count()
+    assert counts == [3, 5, 2, 1, 0, 0, 0]
+
+
 async def test_abort_cancels_once() -> None:
     """On abort every task gets one cancel, background and queued ones too. [G3, B4]"""
     with pytest.raises(ExceptionGroup):

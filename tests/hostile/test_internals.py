@@ -463,3 +463,16 @@ async def test_a_wait_for_a_slot_that_no_task_waits_on(late: bool) -> None:
     if not late:
         with pytest.raises(RuntimeError, match="is finished"):
             waiting.send(None)
+
+
+@pytest.mark.loops("asyncio", "debug", "uvloop")
+async def test_a_callable_that_is_run_by_somebody_else_than_its_task() -> None:
+    """Who steps a task's coroutine by hand leaves nothing for the Task to run: the group hears of that error."""
+    with pytest.raises(ExceptionGroup) as caught:
+        async with TaskGroup() as tg:
+            task: Any = tg.create_task(noop)
+            last = tg.create_task(settle(2))
+            with pytest.raises(StopIteration):
+                task.get_coro().send(None)
+            assert tg._tasks == {task, last}
+    assert [str(error) for error in caught.value.exceptions] == ["cannot reuse already awaited coroutine"]
