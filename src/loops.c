@@ -347,7 +347,14 @@ task_is_running(TaskGroup *self, const void *task)
     return rc;
 }
 
-#ifndef Py_GIL_DISABLED
+#ifdef Py_GIL_DISABLED
+/* Another thread may be about to change what would be walked here. */
+static int
+uvloop_ready(TaskGroup *Py_UNUSED(self), PyObject **Py_UNUSED(ready))
+{
+    return 0;
+}
+#else
 typedef struct {
     PyTypeObject *type;
     PyObject *last;
@@ -364,22 +371,18 @@ find_instances(PyObject *op, void *arg)
     }
     return 0;
 }
-#endif
 
 /* uvloop has no attribute that tells what is ready, but it shows the collector what it holds, as gc.get_referents() does:
-   one deque, of the handles that are ready.  If that ever changes, it shows none.  (Without the GIL another thread may be
-   about to change what would be walked here.) */
+   one deque, of the handles that are ready.  If that ever changes, it shows none. */
 static int
 uvloop_ready(TaskGroup *self, PyObject **ready)
 {
-    *ready = NULL;
-#ifndef Py_GIL_DISABLED
     Found deques = {(PyTypeObject *)self->state->deque, NULL, 0};
     Py_TYPE(self->loop)->tp_traverse(self->loop, find_instances, &deques);
     *ready = deques.count == 1 ? Py_NewRef(deques.last) : NULL;
-#endif
     return *ready != NULL;
 }
+#endif
 
 /* The same of asyncio's own loops, where call_soon() keeps what is ready in _ready.  (qasync's has a _ready that is always
    empty, and a call_soon() of its own.) */
@@ -388,7 +391,6 @@ asyncio_ready(TaskGroup *self, PyObject **ready)
 {
     quattro_state *state = self->state;
     PyObject *call_soon;
-    *ready = NULL;
     int rc = PyObject_GetOptionalAttr(self->loop, state->str_call_soon, &call_soon);
     if (rc <= 0) {
         return rc;
