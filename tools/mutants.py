@@ -61,7 +61,10 @@ MUTANTS = [
             "pending",
         )
     ),
-    Mutant("no visit of eager_kwargs", "    Py_VISIT(self->eager_kwargs);\n", "", "leaks:collector", since=(3, 12)),
+    *(
+        Mutant(f"no visit of {field}", f"    Py_VISIT(self->{field});\n", "", "leaks:collector", since=(3, 12))
+        for field in ("eager_kwargs", "ended", "ended_handle")
+    ),
     Mutant("no visit of the group", "    Py_VISIT(self->group);\n", "", "leaks:collector", times=2),
     Mutant("no visit of the type", "    Py_VISIT(Py_TYPE(op));\n", "", "leaks:collector", times=4),
     Mutant("the parent is kept", "    Py_CLEAR(group->parent);\n", "", "group:held"),

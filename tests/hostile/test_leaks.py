@@ -90,6 +90,11 @@ async def test_the_collector_sees_what_a_group_holds() -> None:
         assert [len(op) for op in held_now if type(op) is tuple] == (
             [] if isinstance(tg._loop, asyncio.BaseEventLoop) else [3]
         )
+        if sys.version_info >= (3, 12):
+            ended = unlimited.create_task(noop(), eager_start=True)
+            held_now = gc.get_referents(unlimited)
+            assert [ended] in held_now
+            assert "Handle" in {type(op).__name__ for op in held_now}
     async with TaskGroup(concurrency_limit=1) as limited:
         limited.create_task(settle(2))
         await limited.create_task(noop())
@@ -108,6 +113,17 @@ async def test_the_collector_sees_what_a_turn_holds() -> None:
         assert [op for op in gc.get_referents(turn) if isinstance(op, contextvars.Context)]
         queued.cancel(message := "said by the caller")
         assert id(message) in held(turn)
+
+    class Hooked(TaskGroup):
+        def _on_task_done(self, task: asyncio.Task[Any]) -> None:
+            super()._on_task_done(task)
+
+    async with Hooked(concurrency_limit=1) as tg:
+        tg.create_task(settle(4))
+        queued = tg.create_task(noop())
+        await settle(2)
+        turn = queued.get_coro().cr_await  # type: ignore[union-attr]
+        assert tg._on_task_done in gc.get_referents(turn)
 
 
 @pytest.mark.loops("asyncio", "uvloop")
