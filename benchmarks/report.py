@@ -106,9 +106,9 @@ def summary(table: Table) -> str:
     limited, _, _ = ratio(measured["limit 10, sleep(0)"][SEMAPHORE], measured["limit 10, sleep(0)"][OURS])
     queued = table["memory"]["queued task"]
     return (
-        f"**For tasks that wait, a group adds {min(shares) * 100:.0f} to {max(shares) * 100:.0f} % of what "
-        f"`asyncio.TaskGroup` adds. With ten at a time, a Semaphore takes {limited:.1f} times as long**, and a task "
-        f"that waits for its turn {queued[SEMAPHORE][0]:,.0f} bytes instead of {queued[OURS][0]:,.0f}."
+        f"**To a task that waits, this group adds {min(shares) * 100:.0f} to {max(shares) * 100:.0f} % of the time "
+        f"that `asyncio.TaskGroup` adds. At a limit of ten, a TaskGroup with a Semaphore takes {limited:.1f} times as "
+        f"long.** A queued task takes {queued[SEMAPHORE][0]:,.0f} bytes there, and {queued[OURS][0]:,.0f} here."
     )
 
 
@@ -117,22 +117,9 @@ def real(table: Table) -> str:
     echo = table["asyncio"]["TCP echo, limit 50"]
     ours, (slower, low, high) = statistics.median(echo[OURS]) * 1e6, ratio(echo[SEMAPHORE], echo[OURS])
     return (
-        f"A request to an echo server on the same machine, fifty at a time, takes {ours:.0f} µs of CPU time, and "
-        f"{slower:.2f} times that ({low:.2f} to {high:.2f}) with `asyncio.TaskGroup` and a Semaphore."
+        f"A request to an echo server on the same machine, fifty at a time, takes {ours:.0f} µs of CPU time; with "
+        f"`asyncio.TaskGroup` and a Semaphore it takes {slower:.2f} times that ({low:.2f} to {high:.2f})."
     )
-
-
-def short_table(table: Table) -> str:
-    """How many times slower the alternatives are, on both loops."""
-    rows = []
-    for workload in ROWS:
-        for name in () if workload.name.endswith("kept") else [name for name in workload.floors if name != BARE]:
-            cells = [workload.name, shown(name)]
-            for loop in ("asyncio", "uvloop"):
-                measured = table[loop][workload.name]
-                cells.append(f"{ratio(measured[name], measured[OURS])[0]:.2f}")
-            rows.append(cells)
-    return markdown(["work", "alternative", "asyncio", "uvloop"], rows, words=2)
 
 
 def rows_table(tables: dict[str, Table]) -> Iterator[list[str]]:
@@ -206,7 +193,7 @@ def blocks() -> dict[str, dict[str, str]]:
     limited = [w.name for w in ROWS + MORE if any("Semaphore" in name for name in w.cases)]
     unlimited = [w.name for w in ROWS + MORE if w.name not in limited]
     growth = [workload.name for workload in GROWTH]
-    first = {"summary": summary(newest), "real": real(newest), "short": short_table(newest)}
+    first = {"summary": summary(newest), "real": real(newest)}
     details = {
         "machine": machine(suites),
         "rows": markdown(["work", "alternative", "loop", "target", *tables], rows_table(tables), words=3),

@@ -63,7 +63,8 @@ def host_and_port(text: str) -> tuple[str, int]:
 def web_address(text: str) -> URL:
     """Read the address of something on the web."""
     if "://" not in text:
-        raise argparse.ArgumentTypeError(f"{text!r} is no address, did you mean https://{text}?")
+        hint = f", did you mean https://{text}?" if re.match(r"[\w.-]+(:\d+)?(/|$)", text) else ""
+        raise argparse.ArgumentTypeError(f"{text!r} is no address{hint}")
     try:
         url = URL(text)
     except ValueError as error:

@@ -12,6 +12,10 @@ from lxml.etree import HTMLParser, LxmlError
 from yarl import URL
 
 MAX_SIZE = 4_000_000  # bytes that are read of a page
+MAX_LINK = 8_000  # characters of a link: servers refuse more
+
+# An address of another kind, "data:image/png;base64,..." for instance, which may be as long as it likes.
+OTHER_SCHEME = re.compile(r"\s*(?!https?:)[a-z][a-z0-9+.-]*:", re.IGNORECASE)
 
 # A picture, and what it is for: "small.png 480w, large.png 2x".
 SRCSET = re.compile(r"([^\s,]\S*)(?:(?<=,)|[^,]*)")
@@ -39,6 +43,11 @@ class Page:
         hrefs = [values[name] for name in ("href", "src", "poster") if name in values]
         hrefs += [href.rstrip(",") for href in SRCSET.findall(values.get("srcset", ""))]
         for href in hrefs:
+            if OTHER_SCHEME.match(href):
+                continue
+            if len(href) > MAX_LINK:
+                self.malformed[f"{href[:60]}..."] = f"too long: {len(href):,} characters"
+                continue
             try:
                 url = self.base.join(URL(href.strip()))
                 if tag == "base":

@@ -149,6 +149,13 @@ async def loopback_sensors() -> AsyncIterator[Address]:
             yield server.sockets[0].getsockname()
 
 
+def in_words(error: OSError) -> str:
+    """Say what went wrong with a connection."""
+    if isinstance(error, ConnectionRefusedError):
+        return "the connection was refused"
+    return str(error.strerror or error)
+
+
 def parse_arguments() -> argparse.Namespace:
     """Read the command line."""
     parser = Parser(description="Sum up what sensors send.")
@@ -167,7 +174,7 @@ async def main(args: argparse.Namespace) -> int:
     try:
         await pipeline.run(source, args.pumps, args.parsers)
     except* OSError as group:
-        problems = {str(error.strerror or error) for error in group.exceptions if isinstance(error, OSError)}
+        problems = {in_words(error) for error in group.exceptions if isinstance(error, OSError)}
         print("the sensors cannot be read:", *problems, file=sys.stderr)
         code = 1
     except* asyncio.CancelledError:

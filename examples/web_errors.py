@@ -37,7 +37,8 @@ def in_words(error: BaseException, *, timeout: float) -> str:
             reason = getattr(error.certificate_error, "verify_message", "") or str(error.certificate_error)
             return f"certificate not trusted: {reason}"
         case ClientConnectorSSLError():
-            return f"no secure connection: {getattr(error.os_error, 'reason', None) or 'the handshake failed'}"
+            reason = getattr(error.os_error, "reason", None) or "the handshake failed"
+            return f"no secure connection: {reason.replace('_', ' ').lower()}"
         case ClientConnectorDNSError():
             return "name not found"
         case ClientConnectorError(os_error=ConnectionRefusedError()):

@@ -28,7 +28,7 @@ class TaskGroup(asyncio.TaskGroup):
             in, first out. None for no limit.
         cancel_on_error (bool): Whether the error of a foreground task cancels the others and the body, as in asyncio. If
             not, errors are kept and raised together at the exit (CPython issue 101581); but the body's own error, an
-            error of a background task, and what is no Exception abort the group as ever.
+            error of a background task, and what is no Exception abort the group as usual.
 
     Raises:
         ValueError: The limit is less than 1.
@@ -243,7 +243,7 @@ class TaskGroup(asyncio.TaskGroup):
     def cancel(self) -> None:
         """Leave the group early: cancel its tasks and its body, and swallow that cancellation at the exit.
 
-        The task that the group is in goes on after the group's block. Errors of tasks are raised there as ever. Before the
+        The task that the group is in goes on after the group's block. Errors of tasks are raised there as usual. Before the
         group is entered, this takes effect on entry; after the exit, and a second time, it does nothing. It is
         asyncio.TaskGroup.cancel() of CPython 3.15 (issue 108951), on every CPython from 3.11.
 

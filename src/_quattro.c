@@ -32,7 +32,7 @@
    a local with a reference of its own; fields are updated before the call and read again after it.  Functions named
    ..._lock_held need the group's critical section, for its turns too.
 
-   The rooms, each of which knows those above it alone (tools/includes.py):
+   The files, each of which includes only those before it (tools/includes.py):
 
         compat, state       versions; the module's state          slots      who gets a slot, starts, is told of one
         pyutil, coro        small helpers; coroutines             ending     a task's end, the abort, the parent's step

@@ -257,7 +257,7 @@ TaskGroup_wait_for_slot(PyObject *op, PyObject *Py_UNUSED(ignored))
 PyDoc_STRVAR(TaskGroup_cancel_doc,
 "cancel($self, /)\n--\n\n"
 "Leave the group early: cancel its tasks and its body, and swallow that cancellation at the exit.\n\n"
-"The task that the group is in goes on after the group's block. Errors of tasks are raised there as ever. Before the\n"
+"The task that the group is in goes on after the group's block. Errors of tasks are raised there as usual. Before the\n"
 "group is entered, this takes effect on entry; after the exit, and a second time, it does nothing. It is\n"
 "asyncio.TaskGroup.cancel() of CPython 3.15 (issue 108951), on every CPython from 3.11.\n\n"
 "Example:\n"
@@ -474,7 +474,7 @@ PyDoc_STRVAR(TaskGroup_doc,
 "        in, first out. None for no limit.\n"
 "    cancel_on_error (bool): Whether the error of a foreground task cancels the others and the body, as in asyncio. If\n"
 "        not, errors are kept and raised together at the exit (CPython issue 101581); but the body's own error, an\n"
-"        error of a background task, and what is no Exception abort the group as ever.\n\n"
+"        error of a background task, and what is no Exception abort the group as usual.\n\n"
 "Raises:\n"
 "    ValueError: The limit is less than 1.\n"
 "    TypeError: The limit is not an integer, or is not passed by name.\n\n"

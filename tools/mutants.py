@@ -138,7 +138,9 @@ MUTANTS = [
         "if (0) {",
         "group:what_is_ready",
     ),
-    Mutant("the parent overtakes what is ready", "rc = PyObject_Size(ready) == 0;", "rc = 1;", "group:what_is_ready steps"),
+    Mutant(
+        "the parent overtakes what is ready", "rc = PyObject_Size(ready) == 0;", "rc = 1;", "group:what_is_ready steps"
+    ),
     Mutant(
         "eager tasks that ended share a call of the loop, whatever is between",
         "handle == NULL ? 0 : loop_ends_with(self, handle);",

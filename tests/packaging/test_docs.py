@@ -64,6 +64,15 @@ def test_programs_fit_the_column(page: Path) -> None:
         assert [line for line in block.splitlines() if len(line) > 84] == []
 
 
+def test_guides_and_reference_link_to_each_other() -> None:
+    """A guide that the reference names for a method has a link to the reference."""
+    guides = re.findall(r":doc:`([\w/-]+)`", (ROOT / "docs/reference.md").read_text(encoding="utf-8"))
+    assert len(guides) > 10
+    for guide in guides:
+        text = (ROOT / f"docs/{guide}.md").read_text(encoding="utf-8")
+        assert re.search(r"<quattro\.TaskGroup|\(quattro\.TaskGroup", text), guide
+
+
 def test_a_broken_block_fails(tmp_path: Path) -> None:
     """A program and its output pass; the same page with one thing changed fails, whatever it is."""
     (tmp_path / "docs").mkdir()

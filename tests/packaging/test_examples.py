@@ -260,7 +260,7 @@ def test_pipeline_breaks() -> None:
             assert await (await connections.get()) == 30 and connections.empty()
             assert int(table(printed)["a"][0]) <= 30
         async with Example.started("pipeline.py", address) as example:
-            assert "0 readings" in await example.end(1, "Connect call failed")
+            assert "0 readings" in await example.end(1, "the connection was refused")
 
     run(body)
 

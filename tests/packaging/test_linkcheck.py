@@ -420,7 +420,7 @@ def test_errors_in_words() -> None:
                 strange: "404 ?",
                 circle: "redirects without end",
                 insecure: "certificate not trusted: self-signed certificate",
-                plain: "no secure connection: WRONG_VERSION_NUMBER",
+                plain: "no secure connection: wrong version number",
                 "http://nowhere.invalid/": "name not found",
                 "http://not..a.host/": "not a possible host name",
                 "http://1.2.3/": "not a possible address",
@@ -493,6 +493,13 @@ def test_attributes() -> None:
         "/other#missing": ("the page has no such id", "/"),
     }
     assert check(site, "--no-fragments").broken == 4
+
+
+def test_long_links() -> None:
+    """A link as long as a page is named by its beginning; an address that holds a picture is none to be checked."""
+    page = f'<a href="{"x" * 1_000_000}"> <img src="data:image/png;base64,{"x" * 1_000_000}"> <a href="mailto:a@b">'
+    report = check(Site({"/": page}))
+    assert report.table == {"x" * 60 + "...": ("too long: 1,000,000 characters", "/")}
 
 
 def test_charset() -> None:
@@ -651,6 +658,8 @@ def test_comparison() -> None:
     [
         ("did you mean https://example.org?", ["example.org"]),
         ("did you mean https://localhost:8000?", ["localhost:8000"]),
+        ("'mailto:a@example.org' is no address\n", ["mailto:a@example.org"]),
+        ("'' is no address\n", [""]),
         ("not the address of a web site", ["ftp://127.0.0.1/"]),
         ("not the address of a web site", ["http:///path"]),
         ("is no address", ["http://["]),
