@@ -464,7 +464,7 @@ async def test_abort_by_an_eager_task_cancels_it_once() -> None:
 @pytest.mark.loops("asyncio", "debug", "uvloop")
 @pytest.mark.parametrize("group", [TaskGroup, asyncio.TaskGroup] if sys.version_info >= (3, 14) else [TaskGroup])
 async def test_what_is_scheduled_between_eager_tasks_runs_between_their_ends(group: Any) -> None:
-    """Tasks that ended within create_task() leave the group one after the other, in the order of all callbacks. [G12]"""
+    """Tasks that ended within create_task() leave one after the other, in the order of all callbacks. [G12]"""
     counts: list[int] = []
 
     def count() -> None:
