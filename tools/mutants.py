@@ -223,8 +223,8 @@ MUTANTS = [
     ),
     Mutant(
         "a slot too many",
-        "self->slots < self->limit && Link_is_empty(",
-        "self->slots <= self->limit && Link_is_empty(",
+        "(self->slots < self->limit && self->queued == 0",
+        "(self->slots <= self->limit && self->queued == 0",
         "limit",
     ),
     Mutant(
@@ -235,8 +235,8 @@ MUTANTS = [
     ),
     Mutant(
         "a refused coroutine is left open",
-        "if (check_open_lock_held(self, background) < 0) {\n        close_coroutine(state, coro);",
-        "if (check_open_lock_held(self, background) < 0) {",
+        "find_hook(self, &hook) < 0) {\n        close_coroutine(state, coro);",
+        "find_hook(self, &hook) < 0) {",
         "group:refus",
     ),
     Mutant("an unstarted coroutine is left open", "    if (started <= 0) {", "    if (0) {", "misuse"),
@@ -278,7 +278,7 @@ MUTANTS = [
         "",
         "internals:somebody_else_waits",
     ),
-    Mutant("a newcomer overtakes the granted", " && self->starting == 0) {", ") {", "limit"),
+    Mutant("a newcomer overtakes the granted", "self->queued == 0 && self->starting == 0", "self->queued == 0", "limit"),
     Mutant("the newest is not asked", "now = newest_has_started_lock_held(self);", "now = 1;", "limit"),
     Mutant(
         "the head is not started directly",
@@ -392,15 +392,15 @@ MUTANTS = [
     Mutant("names are not copied", "if (runner != NULL && copy_names", "if (0 && copy_names", "transparency"),
     Mutant(
         "no awaited-by edges",
-        "if (self->state->add_awaited_by == NULL || self->parent == NULL) {",
-        "if (1) {",
+        "return change_awaited_by(self->state->add_awaited_by, task, self->parent);",
+        "return 0;",
         "transparency",
         since=(3, 14),
     ),
     Mutant(
         "awaited-by edges stay",
-        "if (self->state->discard_awaited_by == NULL || self->parent == NULL) {",
-        "if (1) {",
+        "return change_awaited_by(self->state->discard_awaited_by, task, self->parent);",
+        "return 0;",
         "transparency",
         since=(3, 14),
     ),
