@@ -189,6 +189,7 @@ module_exec(PyObject *module)
     REQUIRE(partial, import_attr("functools", "partial"));
     REQUIRE(deque, import_attr("collections", "deque"));
     REQUIRE(run_turn, import_attr("quattro._turn", "run_turn"));
+    REQUIRE(rearm, import_attr("quattro._turn", "rearm"));
     REQUIRE(context_kwname, PyTuple_Pack(1, state->str_context));
     REQUIRE(loop_kwname, PyTuple_Pack(1, state->str_loop));
     REQUIRE(coroutine_name, coroutine_descriptor(state->str___name__));

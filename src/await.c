@@ -148,27 +148,6 @@ exit_uncancel_lock_held(Await *self)
     return rc;
 }
 
-static PyObject *
-TaskGroup_rearm(PyObject *parent, PyObject *Py_UNUSED(ignored))
-{
-    PyObject *count = PyObject_CallMethod(parent, "cancelling", NULL);
-    int wanted = count == NULL ? -1 : PyObject_IsTrue(count);
-    Py_XDECREF(count);
-    for (int i = 0; wanted > 0 && i < 2; i++) {
-        PyObject *result = PyObject_CallMethod(parent, i == 0 ? "uncancel" : "cancel", NULL);
-        Py_XDECREF(result);
-        if (result == NULL) {
-            wanted = -1;
-        }
-    }
-    if (wanted < 0) {
-        return NULL;
-    }
-    Py_RETURN_NONE;
-}
-
-static PyMethodDef TaskGroup_rearm_def = {"_rearm", TaskGroup_rearm, METH_NOARGS, NULL};
-
 /* The parent was cancelled from outside, and the group raises an error instead: cancel it again, so that its next
    await sees the cancellation.  Where uncancel() does not reset a pending cancellation, a timeout around the group
    could not take this one back: so it is done from the loop, if it is still wanted then. */
@@ -183,9 +162,7 @@ exit_rearm_lock_held(TaskGroup *group)
         rc = call_method(parent, state->str_uncancel) < 0 ? -1 : cancel_task(state, parent);
     }
     else if (cancelling > 0) {
-        PyObject *rearm = PyCFunction_New(&TaskGroup_rearm_def, parent);
-        rc = rearm == NULL ? -1 : call_soon(group, rearm, NULL, NULL);
-        Py_XDECREF(rearm);
+        rc = call_soon(group, state->rearm, parent, NULL);
     }
     Py_DECREF(parent);
     return rc;

@@ -36,6 +36,7 @@
     X(stock_create_task)   /* asyncio's own BaseEventLoop.create_task, NULL when it was patched before our import */ \
     X(stock_code)          /* and its code */ \
     X(run_turn)            /* quattro._turn.run_turn */ \
+    X(rearm)               /* and rearm */ \
     X(uvloop)              /* uvloop's own functions, for the next group, once a group has seen them */ \
     X(coroutine_name)      /* the descriptors of a coroutine's __name__ */ \
     X(coroutine_qualname)  /* and __qualname__ */ \
