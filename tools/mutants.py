@@ -135,7 +135,9 @@ MUTANTS = [
         "if (0) {",
         "group:what_is_ready",
     ),
-    Mutant("the parent overtakes what is ready", "rc = PyObject_Size(ready) == 0;", "rc = 1;", "group:what_is_ready steps"),
+    Mutant(
+        "the parent overtakes what is ready", "rc = PyObject_Size(ready) == 0;", "rc = 1;", "group:what_is_ready steps"
+    ),
     Mutant(
         "eager tasks that ended share a call of the loop, whatever is between",
         "handle == NULL ? 0 : loop_ends_with(self, handle);",
@@ -278,7 +280,9 @@ MUTANTS = [
         "",
         "internals:somebody_else_waits",
     ),
-    Mutant("a newcomer overtakes the granted", "self->queued == 0 && self->starting == 0", "self->queued == 0", "limit"),
+    Mutant(
+        "a newcomer overtakes the granted", "self->queued == 0 && self->starting == 0", "self->queued == 0", "limit"
+    ),
     Mutant("the newest is not asked", "now = newest_has_started_lock_held(self);", "now = 1;", "limit"),
     Mutant(
         "the head is not started directly",
