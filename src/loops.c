@@ -251,13 +251,9 @@ call_with_keywords(PyObject *callable, PyObject *first, const Call *call)
     for (Py_ssize_t i = 0; i < nkw; i++) {
         args[2 + i] = call->values[i];
     }
-    PyObject *result;
-    if (first == NULL) {
-        result = PyObject_Vectorcall(callable, args + 1, 1 | PY_VECTORCALL_ARGUMENTS_OFFSET, call->kwnames);
-    }
-    else {
-        result = PyObject_Vectorcall(callable, args, 2, call->kwnames);
-    }
+    PyObject *result = first == NULL
+                       ? PyObject_Vectorcall(callable, args + 1, 1 | PY_VECTORCALL_ARGUMENTS_OFFSET, call->kwnames)
+                       : PyObject_Vectorcall(callable, args, 2, call->kwnames);
     if (args != stack) {
         PyMem_Free(args);
     }
