@@ -182,7 +182,7 @@ MUTANTS = [
         "if (failed) {\n        return turn_release_lock_held(self);",
         "limit steps",
     ),
-    Mutant("the last queued task is forgotten", "if (self->tasks.used - self->background == 1) {", "if (0) {", "limit"),
+    Mutant("the last queued task is forgotten", "if (self->tasks.used - self->background == 1 &&", "if (0 &&", "limit"),
     Mutant(
         "a slot goes on before the group has seen the error",
         "if (self->slot) {\n        self->slot = 0;\n        TaskSet_set_tag",
