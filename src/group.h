@@ -81,6 +81,7 @@ typedef struct Turn {
     unsigned waiter : 1;        // has no place in the queue: the exit or wait_for_slot() waits on it
 } Turn;
 
+/* Up to AWAIT_SLOT, what is thrown comes out at once, as from a coroutine that does not catch it. */
 typedef enum {
     AWAIT_ENTER, AWAIT_EXIT, AWAIT_SLOT, AWAIT_TASKS, AWAIT_LOOP, AWAIT_DONE,
 } AwaitStage;

@@ -15,8 +15,8 @@
 
 /* asyncio's parts and our own Python function. */
 #define STATE_OBJECTS(X) \
-    X(events_dict)         /* the namespace of module asyncio.events */ \
-    X(tasks_dict)          /* that of asyncio.tasks */ \
+    X(events)              /* the module asyncio.events */ \
+    X(tasks)               /* asyncio.tasks */ \
     X(CTask)               /* _asyncio.Task */ \
     X(CFuture)             /* _asyncio.Future */ \
     X(task_add_done_callback)  /* its methods */ \
