@@ -264,17 +264,11 @@ create_started_lock_held(TaskGroup *self, const Call *call, PyObject *coro, int 
     else if (*kind == KIND_SLOT) {
         collect_error(self, &asked, note_newcomer_lock_held(self, coro, may_be_eager));
     }
-    PyObject *callback = Py_XNewRef(hook != NULL ? hook : self->done);
-    if (callback == NULL) {
-        set_finished(self);
-        task = refuse_task_lock_held(self, task, coro, *kind == KIND_SLOT);
-    }
-    else {
-        task = adopt_lock_held(self, task, coro, *kind, callback, own && progress == TASK_ENDED_WELL);
-        Py_DECREF(callback);
-        if (turn != NULL && direct && hook == NULL) {
-            turn->task = task;
-        }
+    PyObject *callback = Py_XNewRef(hook != NULL ? hook : self->done);      // NULL if the group has finished meanwhile
+    task = adopt_lock_held(self, task, coro, *kind, callback, own && progress == TASK_ENDED_WELL);
+    Py_XDECREF(callback);
+    if (turn != NULL && direct && hook == NULL) {
+        turn->task = task;
     }
     // Why it could not be adopted says more than why it could not be asked.
     collect_error(self, &first, task == NULL ? -1 : 0);

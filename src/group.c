@@ -295,29 +295,14 @@ static PyObject *
 TaskGroup_statistics(PyObject *op, PyObject *Py_UNUSED(ignored))
 {
     TaskGroup *self = GROUP(op);
-    PyObject *result = PyStructSequence_New(self->state->Statistics_Type);
-    if (result == NULL) {
-        return NULL;
-    }
     Py_ssize_t running, queued, background;
     BEGIN_SECTION(op);
     running = count_running(self);
     queued = self->queued;
     background = (Py_ssize_t)self->background;
     END_SECTION();
-    PyObject *values[] = {
-        PyLong_FromSsize_t(running), PyLong_FromSsize_t(queued), PyLong_FromSsize_t(background),
-        TaskGroup_get_concurrency_limit(op, NULL),
-    };
-    int missing = 0;
-    for (int i = 0; i < 4; i++) {
-        missing |= values[i] == NULL;
-        PyStructSequence_SetItem(result, i, values[i]);
-    }
-    if (missing) {
-        Py_CLEAR(result);
-    }
-    return result;
+    return PyObject_CallFunction((PyObject *)self->state->Statistics_Type, "((nnnN))", running, queued, background,
+                                 TaskGroup_get_concurrency_limit(op, NULL));
 }
 
 static PyObject *
