@@ -84,18 +84,25 @@ class _Buffer:
         self.waiter: asyncio.Future[None] | None = None  # the consumer's, if it waits for no task in particular
         self.room: asyncio.Future[None] | None = None  # the reader's, if it waits
 
-    def start(self, item: Any) -> None:
-        """Make the task of an item."""
+    def start(self, item: Any) -> bool:
+        """Make the task of an item; return false if it has run eagerly, to an end without a result."""
         coro: Any = _call(self.f, item)
         coro.__qualname__ = self.name  # as it is shown in the task's repr()
-        task = self.group.create_task(coro)
+        return self.keep(self.group.create_task(coro))  # under no name: an error's frames may lead to this one
+
+    def keep(self, task: asyncio.Task[Any]) -> bool:
+        """Take a new task in, unless it has ended without a result already."""
+        done = task.done()
+        if done and (task.cancelled() or task.exception() is not None):
+            return False
         self.taken += 1
         if self.ordered:
             self.tasks.append(task)
-        elif task.done():  # it ran eagerly, to its end
+        elif done:
             self.end(task)
         else:
             task.add_done_callback(self.end)
+        return True
 
     def end(self, task: asyncio.Task[Any]) -> None:
         """Take note of a task that has ended, if the results are wanted as they come."""
@@ -128,8 +135,9 @@ class _Buffer:
                     return
                 if self.group._aborting:
                     return
-                self.start(item)
-                if len(self.tasks) == 1:
+                if not self.start(item):
+                    await asyncio.sleep(0)  # the group acts on an error first
+                elif len(self.tasks) == 1:
                     self.wake()
         finally:
             if isinstance(source, AsyncGenerator):
@@ -190,7 +198,8 @@ class Map:
                     await self._refuse()
                 if self._items is not None:
                     self._open(self._items)
-                if self._source is not None and buffer.taken < buffer.size and self._draw(self._source):
+                if self._source is not None and buffer.taken < buffer.size and not self._draw(self._source):
+                    await asyncio.sleep(0)  # the group acts on an error first
                     continue
                 if tasks:
                     task = tasks[0]
@@ -220,25 +229,25 @@ class Map:
         self._items = None
 
     def _draw(self, source: Iterator[Any]) -> bool:
-        """Take items from a synchronous source, as far as there is room; return true if the group has been aborted."""
+        """Take items from a synchronous source, as far as there is room; return false if the group may be aborting."""
         buffer = self._buffer
         while True:
             try:
                 item = next(source)
             except StopIteration:
                 self._source = None
-                return False
+                return True
             except StopAsyncIteration as error:  # which would end the caller's loop as if nothing had happened
                 raise RuntimeError("the items of a map raised StopAsyncIteration") from error
             try:
-                buffer.start(item)
+                started = buffer.start(item)
             except RuntimeError:
                 if buffer.group._aborting:
-                    return True
+                    return False
                 raise
-            if buffer.taken >= buffer.size:
+            if not started or buffer.group._aborting:
                 return False
-            if buffer.group._aborting:
+            if buffer.taken >= buffer.size:
                 return True
 
     async def _end(self) -> None:

@@ -54,16 +54,6 @@ static PyMethodDef module_methods[] = {
     {NULL, NULL, 0, NULL},
 };
 
-/* A new reference to the namespace of a module, which is imported. */
-static PyObject *
-import_namespace(const char *module_name)
-{
-    PyObject *module = PyImport_ImportModule(module_name);
-    PyObject *dict = module == NULL ? NULL : Py_NewRef(PyModule_GetDict(module));
-    Py_XDECREF(module);
-    return dict;
-}
-
 /* A new reference to an attribute of a module, which is imported. */
 static PyObject *
 import_attr(const char *module_name, const char *attr)
@@ -174,8 +164,8 @@ module_exec(PyObject *module)
             return -1; \
         } \
     } while (0)
-    REQUIRE(events_dict, import_namespace("asyncio.events"));
-    REQUIRE(tasks_dict, import_namespace("asyncio.tasks"));
+    REQUIRE(events, PyImport_ImportModule("asyncio.events"));
+    REQUIRE(tasks, PyImport_ImportModule("asyncio.tasks"));
     REQUIRE(CTask, import_attr("_asyncio", "Task"));
     REQUIRE(CFuture, import_attr("_asyncio", "Future"));
     REQUIRE(task_add_done_callback, PyObject_GetAttr(state->CTask, state->str_add_done_callback));
@@ -190,6 +180,7 @@ module_exec(PyObject *module)
     REQUIRE(partial, import_attr("functools", "partial"));
     REQUIRE(deque, import_attr("collections", "deque"));
     REQUIRE(run_turn, import_attr("quattro._turn", "run_turn"));
+    REQUIRE(rearm, import_attr("quattro._turn", "rearm"));
     REQUIRE(context_kwname, PyTuple_Pack(1, state->str_context));
     REQUIRE(loop_kwname, PyTuple_Pack(1, state->str_loop));
     REQUIRE(coroutine_name, coroutine_descriptor(state->str___name__));

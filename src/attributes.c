@@ -41,11 +41,8 @@ TaskGroup_get_errors(PyObject *op, void *Py_UNUSED(closure))
     BEGIN_SECTION(op);
     if (self->errors == NULL && !self->finished) {
         self->errors = PyList_New(0);
-        result = Py_XNewRef(self->errors);
     }
-    else {
-        result = Py_NewRef(self->errors == NULL ? Py_None : self->errors);
-    }
+    result = self->finished ? Py_NewRef(Py_None) : Py_XNewRef(self->errors);
     END_SECTION();
     return result;
 }
@@ -62,23 +59,15 @@ TaskGroup_get_object(PyObject *op, void *offset)
     return result;
 }
 
-#define FLAG_GETTER(name) \
-    static PyObject * \
-    TaskGroup_get_##name(PyObject *op, void *Py_UNUSED(closure)) \
-    { \
-        int value; \
-        BEGIN_SECTION(op); \
-        value = GROUP(op)->name; \
-        END_SECTION(); \
-        return PyBool_FromLong(value); \
-    }
-
-FLAG_GETTER(entered)
-FLAG_GETTER(exiting)
-FLAG_GETTER(aborting)
-FLAG_GETTER(parent_cancel_requested)
-FLAG_GETTER(cancel_on_enter)
-FLAG_GETTER(cancel_on_error)
+static PyObject *
+TaskGroup_get_flag(PyObject *op, void *offset)
+{
+    int value;
+    BEGIN_SECTION(op);
+    value = *((char *)op + (size_t)offset);
+    END_SECTION();
+    return PyBool_FromLong(value);
+}
 
 /* Subclasses set it, in __init__() mostly, so that an error of a task neither aborts the group nor cancels the body. */
 static int
@@ -97,19 +86,20 @@ TaskGroup_set_parent_cancel_requested(PyObject *op, PyObject *value, void *Py_UN
 PyGetSetDef TaskGroup_getset[] = {
     {"concurrency_limit", TaskGroup_get_concurrency_limit, NULL,
      PyDoc_STR("How many foreground tasks may run at once, an int; None without a limit."), NULL},
-    {"cancel_on_error", TaskGroup_get_cancel_on_error, NULL,
-     PyDoc_STR("Whether the error of a foreground task cancels the others and the body, a bool."), NULL},
+    {"cancel_on_error", TaskGroup_get_flag, NULL,
+     PyDoc_STR("Whether the error of a foreground task cancels the others and the body, a bool."),
+     (void *)offsetof(TaskGroup, cancel_on_error)},
     {"_tasks", TaskGroup_get_tasks, NULL, NULL, NULL},
     {"_errors", TaskGroup_get_errors, NULL, NULL, NULL},
     {"_loop", TaskGroup_get_object, NULL, NULL, (void *)offsetof(TaskGroup, loop)},
     {"_parent_task", TaskGroup_get_object, NULL, NULL, (void *)offsetof(TaskGroup, parent)},
     {"_base_error", TaskGroup_get_object, NULL, NULL, (void *)offsetof(TaskGroup, base_error)},
     {"_on_completed_fut", TaskGroup_get_object, NULL, NULL, (void *)offsetof(TaskGroup, waiter)},
-    {"_entered", TaskGroup_get_entered, NULL, NULL, NULL},
-    {"_exiting", TaskGroup_get_exiting, NULL, NULL, NULL},
-    {"_aborting", TaskGroup_get_aborting, NULL, NULL, NULL},
-    {"_parent_cancel_requested", TaskGroup_get_parent_cancel_requested, TaskGroup_set_parent_cancel_requested, NULL,
-     NULL},
-    {"_cancel_on_enter", TaskGroup_get_cancel_on_enter, NULL, NULL, NULL},
+    {"_entered", TaskGroup_get_flag, NULL, NULL, (void *)offsetof(TaskGroup, entered)},
+    {"_exiting", TaskGroup_get_flag, NULL, NULL, (void *)offsetof(TaskGroup, exiting)},
+    {"_aborting", TaskGroup_get_flag, NULL, NULL, (void *)offsetof(TaskGroup, aborting)},
+    {"_parent_cancel_requested", TaskGroup_get_flag, TaskGroup_set_parent_cancel_requested, NULL,
+     (void *)offsetof(TaskGroup, parent_cancel_requested)},
+    {"_cancel_on_enter", TaskGroup_get_flag, NULL, NULL, (void *)offsetof(TaskGroup, cancel_on_enter)},
     {NULL, NULL, NULL, NULL, NULL},
 };

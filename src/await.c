@@ -44,30 +44,25 @@ enter_lock_held(TaskGroup *group)
         set_already_entered(group);
         return -1;
     }
-    PyObject *loop = Py_XNewRef(group->loop);
-    if (loop == NULL) {
-        loop = call_in_module(state->events_dict, state->str_get_running_loop, NULL);
-        if (loop == NULL) {
-            return -1;
-        }
+    PyObject *loop = group->loop != NULL ? Py_NewRef(group->loop)
+                                         : call_in_module(state->events, state->str_get_running_loop, NULL);
+    PyObject *parent = loop == NULL ? NULL : call_in_module(state->tasks, state->str_current_task, loop);
+    if (parent != NULL && parent != Py_None && !group->entered) {   // what was called may have done so
+        Py_XSETREF(group->loop, loop);
+        Py_XSETREF(group->parent, parent);
+        group->thread = PyThread_get_thread_ident();
+        group->entered = 1;
+        return group->cancel_on_enter ? call_method((PyObject *)group, state->str_cancel) : 0;
     }
-    PyObject *parent = call_in_module(state->tasks_dict, state->str_current_task, loop);
-    if (parent == NULL || parent == Py_None || group->entered) {
-        if (parent == Py_None) {
-            PyErr_Format(PyExc_RuntimeError, "TaskGroup %R cannot determine the parent task", group);
-        }
-        else if (parent != NULL) {
-            set_already_entered(group);
-        }
-        Py_DECREF(loop);
-        Py_XDECREF(parent);
-        return -1;
+    if (parent == Py_None) {
+        PyErr_Format(PyExc_RuntimeError, "TaskGroup %R cannot determine the parent task", group);
     }
-    Py_XSETREF(group->loop, loop);
-    Py_XSETREF(group->parent, parent);
-    group->thread = PyThread_get_thread_ident();
-    group->entered = 1;
-    return group->cancel_on_enter ? call_method((PyObject *)group, state->str_cancel) : 0;
+    else if (parent != NULL) {
+        set_already_entered(group);
+    }
+    Py_XDECREF(loop);
+    Py_XDECREF(parent);
+    return -1;
 }
 
 void
@@ -148,27 +143,6 @@ exit_uncancel_lock_held(Await *self)
     return rc;
 }
 
-static PyObject *
-TaskGroup_rearm(PyObject *parent, PyObject *Py_UNUSED(ignored))
-{
-    PyObject *count = PyObject_CallMethod(parent, "cancelling", NULL);
-    int wanted = count == NULL ? -1 : PyObject_IsTrue(count);
-    Py_XDECREF(count);
-    for (int i = 0; wanted > 0 && i < 2; i++) {
-        PyObject *result = PyObject_CallMethod(parent, i == 0 ? "uncancel" : "cancel", NULL);
-        Py_XDECREF(result);
-        if (result == NULL) {
-            wanted = -1;
-        }
-    }
-    if (wanted < 0) {
-        return NULL;
-    }
-    Py_RETURN_NONE;
-}
-
-static PyMethodDef TaskGroup_rearm_def = {"_rearm", TaskGroup_rearm, METH_NOARGS, NULL};
-
 /* The parent was cancelled from outside, and the group raises an error instead: cancel it again, so that its next
    await sees the cancellation.  Where uncancel() does not reset a pending cancellation, a timeout around the group
    could not take this one back: so it is done from the loop, if it is still wanted then. */
@@ -183,9 +157,7 @@ exit_rearm_lock_held(TaskGroup *group)
         rc = call_method(parent, state->str_uncancel) < 0 ? -1 : cancel_task(state, parent);
     }
     else if (cancelling > 0) {
-        PyObject *rearm = PyCFunction_New(&TaskGroup_rearm_def, parent);
-        rc = rearm == NULL ? -1 : call_soon(group, rearm, NULL, NULL);
-        Py_XDECREF(rearm);
+        rc = call_soon(group, state->rearm, parent, NULL);
     }
     Py_DECREF(parent);
     return rc;
@@ -378,12 +350,10 @@ exit_step_lock_held(Await *self, PyObject *thrown, PyObject **result)
     TaskGroup *group = self->group;
     ASSERT_LOCKED(group);
     if (self->stage == AWAIT_DONE || (group->finished && self->stage != AWAIT_EXIT)) {    // the collector has been here
-        self->stage = AWAIT_DONE;
         PyErr_SetString(PyExc_RuntimeError, "cannot reuse already awaited coroutine");
         return PYGEN_ERROR;
     }
     if (self->stage == AWAIT_EXIT && (!group->entered || group->exiting || group->finished)) {
-        self->stage = AWAIT_DONE;
         PyErr_Format(PyExc_RuntimeError, "TaskGroup %R %s", group,
                      !group->entered ? "has not been entered" : group->exiting ? "is already exiting" : "is finished");
         return PYGEN_ERROR;
@@ -393,7 +363,6 @@ exit_step_lock_held(Await *self, PyObject *thrown, PyObject **result)
         rc = exit_advance_lock_held(self, thrown, result);
     }
     else {
-        self->stage = AWAIT_DONE;
         PyErr_SetRaisedException(Py_NewRef(thrown));
     }
     if (rc != PYGEN_NEXT) {
@@ -458,47 +427,28 @@ Await_clear(PyObject *op)
 static PySendResult
 await_advance_lock_held(Await *self, PyObject *thrown, PyObject **result)
 {
-    if (self->stage == AWAIT_ENTER) {
-        self->stage = AWAIT_DONE;
-        if (thrown != NULL) {
-            PyErr_SetRaisedException(Py_NewRef(thrown));
-            return PYGEN_ERROR;
-        }
-        if (enter_lock_held(self->group) < 0) {
-            return PYGEN_ERROR;
-        }
-        *result = Py_NewRef(self->group);
-        return PYGEN_RETURN;
-    }
-    if (thrown != NULL && self->stage == AWAIT_EXIT) {
-        // Before its first step, as a coroutine would.
-        self->stage = AWAIT_DONE;
+    PySendResult rc = PYGEN_ERROR;
+    if (thrown != NULL && self->stage <= AWAIT_SLOT) {
         PyErr_SetRaisedException(Py_NewRef(thrown));
-        return PYGEN_ERROR;
     }
-    if (self->stage == AWAIT_SLOT) {
-        PySendResult rc = PYGEN_ERROR;
-        if (thrown == NULL) {
-            rc = slot_step_lock_held(self, result);
-        }
-        else {
-            PyErr_SetRaisedException(Py_NewRef(thrown));
-        }
-        if (rc != PYGEN_NEXT) {
-            self->stage = AWAIT_DONE;
-            leave_waiters_lock_held(self);
-        }
-        return rc;
+    else if (self->stage == AWAIT_SLOT) {
+        rc = slot_step_lock_held(self, result);
     }
-    PySendResult rc = exit_step_lock_held(self, thrown, result);
-    // Nothing that was raised may be held from here.
-    if (rc == PYGEN_RETURN) {
-        Await_clear((PyObject *)self);
+    else if (self->stage != AWAIT_ENTER) {
+        rc = exit_step_lock_held(self, thrown, result);
     }
-    else if (rc == PYGEN_ERROR) {
-        PyObject *exc = PyErr_GetRaisedException();
-        Await_clear((PyObject *)self);
-        PyErr_SetRaisedException(exc);
+    else if (enter_lock_held(self->group) == 0) {
+        *result = Py_NewRef(self->group);
+        rc = PYGEN_RETURN;
+    }
+    if (rc != PYGEN_NEXT) {
+        PyObject *exc = rc == PYGEN_ERROR ? PyErr_GetRaisedException() : NULL;
+        self->stage = AWAIT_DONE;
+        leave_waiters_lock_held(self);
+        Await_clear((PyObject *)self);      // nothing that was raised may be held from here
+        if (exc != NULL) {
+            PyErr_SetRaisedException(exc);
+        }
     }
     return rc;
 }

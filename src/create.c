@@ -10,6 +10,22 @@
 #include "task.h"
 #include "turn.h"
 
+/* Have a Callback of the group made with its first task, or its first one that queues; 0, or -1. */
+static int
+need_callback(TaskGroup *self, PyObject **callback, int (*call)(TaskGroup *, PyObject *), const char *name,
+              PyCFunction method)
+{
+    if (*callback == NULL) {
+        PyObject *made = Callback_new(self, call, name, method);
+        if (made == NULL) {
+            return -1;
+        }
+        self->has_tasks = 1;
+        Py_XSETREF(*callback, made);
+    }
+    return 0;
+}
+
 /* Who is called at the end of the task that is about to be made: *hook is somebody's _on_task_done, which is looked up
    for each task, as asyncio does, or NULL for ours. */
 static int
@@ -22,14 +38,9 @@ find_hook(TaskGroup *self, PyObject **hook)
     if (is_own_method((PyObject *)self, *hook, TaskGroup__on_task_done)) {
         Py_CLEAR(*hook);
     }
-    if (self->done == NULL) {
-        PyObject *done = Callback_new(self, end_of_task_lock_held, "_on_task_done", TaskGroup__on_task_done);
-        if (done == NULL) {
-            Py_CLEAR(*hook);
-            return -1;
-        }
-        self->has_tasks = 1;
-        Py_XSETREF(self->done, done);
+    if (need_callback(self, &self->done, end_of_task_lock_held, "_on_task_done", TaskGroup__on_task_done) < 0) {
+        Py_CLEAR(*hook);
+        return -1;
     }
     return 0;
 }
@@ -185,15 +196,8 @@ static PyObject *
 create_queued_lock_held(TaskGroup *self, const Call *call, PyObject *hook)
 {
     ASSERT_LOCKED(self);
-    if (self->start == NULL) {
-        PyObject *start = Callback_new(self, start_lock_held, "_start", NULL);
-        if (start == NULL) {
-            close_coroutine(self->state, call->coro);
-            return NULL;
-        }
-        Py_XSETREF(self->start, start);
-    }
-    Turn *turn = Turn_new(self, call->coro, TURN_QUEUED);
+    int rc = need_callback(self, &self->start, start_lock_held, "_start", NULL);
+    Turn *turn = rc < 0 ? NULL : Turn_new(self, call->coro, TURN_QUEUED);
     if (turn == NULL) {
         close_coroutine(self->state, call->coro);
         return NULL;
@@ -260,17 +264,11 @@ create_started_lock_held(TaskGroup *self, const Call *call, PyObject *coro, int 
     else if (*kind == KIND_SLOT) {
         collect_error(self, &asked, note_newcomer_lock_held(self, coro, may_be_eager));
     }
-    PyObject *callback = Py_XNewRef(hook != NULL ? hook : self->done);
-    if (callback == NULL) {
-        set_finished(self);
-        task = refuse_task_lock_held(self, task, coro, *kind == KIND_SLOT);
-    }
-    else {
-        task = adopt_lock_held(self, task, coro, *kind, callback, own && progress == TASK_ENDED_WELL);
-        Py_DECREF(callback);
-        if (turn != NULL && direct && hook == NULL) {
-            turn->task = task;
-        }
+    PyObject *callback = Py_XNewRef(hook != NULL ? hook : self->done);      // NULL if the group has finished meanwhile
+    task = adopt_lock_held(self, task, coro, *kind, callback, own && progress == TASK_ENDED_WELL);
+    Py_XDECREF(callback);
+    if (turn != NULL && direct && hook == NULL) {
+        turn->task = task;
     }
     // Why it could not be adopted says more than why it could not be asked.
     collect_error(self, &first, task == NULL ? -1 : 0);
@@ -362,28 +360,14 @@ create_lock_held(TaskGroup *self, const Call *call, int background)
         set_not_a_coroutine(state, coro);
         return NULL;
     }
-    if (check_open_lock_held(self, background) < 0) {
-        close_coroutine(state, coro);
-        return NULL;
-    }
     PyObject *hook;
-    if (find_hook(self, &hook) < 0) {
+    if (check_open_lock_held(self, background) < 0 || find_hook(self, &hook) < 0) {
         close_coroutine(state, coro);
         return NULL;
     }
-    PyObject *task;
-    if (background) {
-        task = create_now_lock_held(self, call, !rc, KIND_BACKGROUND, hook);
-    }
-    else if (self->limit == 0) {
-        task = create_now_lock_held(self, call, !rc, KIND_PLAIN, hook);
-    }
-    else if (self->slots < self->limit && Link_is_empty(&self->queue) && self->starting == 0) {
-        task = create_now_lock_held(self, call, !rc, KIND_SLOT, hook);
-    }
-    else {
-        task = create_queued_lock_held(self, call, hook);
-    }
+    int kind = background ? KIND_BACKGROUND : self->limit > 0 ? KIND_SLOT : KIND_PLAIN;
+    PyObject *task = background || slot_is_free(self) ? create_now_lock_held(self, call, !rc, kind, hook)
+                                                      : create_queued_lock_held(self, call, hook);
     Py_XDECREF(hook);
     return task;
 }

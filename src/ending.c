@@ -327,20 +327,6 @@ end_soon_lock_held(TaskGroup *self, PyObject *task)
     return 0;
 }
 
-/* A task that ends well, and is not the last one, leaves the set. */
-static int
-forget_lock_held(TaskGroup *self, PyObject *task)
-{
-    ASSERT_LOCKED(self);
-    int tag = TaskSet_take(&self->tasks, task);
-    int rc = 0;
-    if (tag >= 0) {             // another thread may have announced its end
-        rc = discard_awaited_by(self, task);
-        Py_DECREF(task);        // the set's
-    }
-    return rc;
-}
-
 int
 see_end_lock_held(TaskGroup *self, const void *key)
 {
@@ -362,14 +348,17 @@ int
 leave_lock_held(TaskGroup *self, const void *key)
 {
     ASSERT_LOCKED(self);
-    if (TaskSet_tag(&self->tasks, key) < 0) {
-        return 0;
-    }
-    if (self->tasks.used - self->background == 1) {
+    if (self->tasks.used - self->background == 1 && TaskSet_tag(&self->tasks, key) >= 0) {
         // The parent waits for this one: its own done callbacks come before ours, and so before the parent.
         return see_end_lock_held(self, key);
     }
-    return forget_lock_held(self, (PyObject *)key);
+    if (TaskSet_take(&self->tasks, key) < 0) {
+        return 0;               // somebody has announced its end
+    }
+    PyObject *task = (PyObject *)key;
+    int rc = discard_awaited_by(self, task);
+    Py_DECREF(task);            // the set's
+    return rc;
 }
 
 PyObject *

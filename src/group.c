@@ -295,57 +295,35 @@ static PyObject *
 TaskGroup_statistics(PyObject *op, PyObject *Py_UNUSED(ignored))
 {
     TaskGroup *self = GROUP(op);
-    PyObject *result = PyStructSequence_New(self->state->Statistics_Type);
-    if (result == NULL) {
-        return NULL;
-    }
     Py_ssize_t running, queued, background;
     BEGIN_SECTION(op);
     running = count_running(self);
     queued = self->queued;
     background = (Py_ssize_t)self->background;
     END_SECTION();
-    PyObject *values[] = {
-        PyLong_FromSsize_t(running), PyLong_FromSsize_t(queued), PyLong_FromSsize_t(background),
-        TaskGroup_get_concurrency_limit(op, NULL),
-    };
-    int missing = 0;
-    for (int i = 0; i < 4; i++) {
-        missing |= values[i] == NULL;
-        PyStructSequence_SetItem(result, i, values[i]);
-    }
-    if (missing) {
-        Py_CLEAR(result);
-    }
-    return result;
+    return PyObject_CallFunction((PyObject *)self->state->Statistics_Type, "((nnnN))", running, queued, background,
+                                 TaskGroup_get_concurrency_limit(op, NULL));
 }
 
 static PyObject *
 TaskGroup_repr(PyObject *op)
 {
     TaskGroup *self = GROUP(op);
-    size_t tasks, background;
-    Py_ssize_t queued, errors;
+    Py_ssize_t counts[4];
     const char *word;
     BEGIN_SECTION(op);
-    tasks = self->tasks.used;
-    background = self->background;
-    queued = self->queued;
-    errors = self->errors == NULL ? 0 : PyList_GET_SIZE(self->errors);
+    counts[0] = (Py_ssize_t)self->tasks.used;
+    counts[1] = (Py_ssize_t)self->background;
+    counts[2] = self->queued;
+    counts[3] = self->errors == NULL ? 0 : PyList_GET_SIZE(self->errors);
     word = self->aborting ? " cancelling" : self->entered ? " entered" : "";
     END_SECTION();
+    static const char *const names[] = {"tasks", "background", "queued", "errors"};
     char info[4][40] = {"", "", "", ""};
-    if (tasks) {
-        PyOS_snprintf(info[0], sizeof info[0], " tasks=%zu", tasks);
-    }
-    if (background) {
-        PyOS_snprintf(info[1], sizeof info[1], " background=%zu", background);
-    }
-    if (queued) {
-        PyOS_snprintf(info[2], sizeof info[2], " queued=%zd", queued);
-    }
-    if (errors) {
-        PyOS_snprintf(info[3], sizeof info[3], " errors=%zd", errors);
+    for (int i = 0; i < 4; i++) {
+        if (counts[i] != 0) {
+            PyOS_snprintf(info[i], sizeof info[i], " %s=%zd", names[i], counts[i]);
+        }
     }
     return PyUnicode_FromFormat("<TaskGroup%s%s%s%s%s>", info[0], info[1], info[2], info[3], word);
 }

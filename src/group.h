@@ -44,16 +44,16 @@ typedef struct {
     Link cancelled;             // turns that are CANCELLED and whose Tasks have yet to hear of it
     Link waiters;               // who waits for a slot, by order of arrival
     Py_ssize_t woken;           // of them, that have yet to look again
-    unsigned entered : 1;
-    unsigned exiting : 1;
-    unsigned aborting : 1;
+    char entered;
+    char exiting;
+    char aborting;
+    char parent_cancel_requested;
+    char cancel_on_enter;
+    char cancel_on_error;
     unsigned stopping : 1;
     unsigned finished : 1;
-    unsigned parent_cancel_requested : 1;
-    unsigned cancel_on_enter : 1;
     unsigned has_tasks : 1;     // or has had some
     unsigned may_ride : 1;      // no newcomer takes its first step after the last handle of `start`
-    unsigned cancel_on_error : 1;
     unsigned stop_scheduled : 1; // the background tasks are stopped when the woken waiters have moved
     unsigned starting_now : 1;  // start_granted() is at work
     unsigned loop_is_asyncio : 1; // its create_task is asyncio's own
@@ -75,12 +75,13 @@ typedef struct Turn {
     PyObject *hook;             // somebody's _on_task_done, NULL for ours
     const void *task;           // a key into group->tasks, never followed
     TurnState state;
-    unsigned blocking : 1;      // _asyncio_future_blocking
+    char blocking;              // _asyncio_future_blocking
     unsigned slot : 1;          // holds one
     unsigned quiet : 1;         // the Task has no done callback of ours
     unsigned waiter : 1;        // has no place in the queue: the exit or wait_for_slot() waits on it
 } Turn;
 
+/* Up to AWAIT_SLOT, what is thrown comes out at once, as from a coroutine that does not catch it. */
 typedef enum {
     AWAIT_ENTER, AWAIT_EXIT, AWAIT_SLOT, AWAIT_TASKS, AWAIT_LOOP, AWAIT_DONE,
 } AwaitStage;

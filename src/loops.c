@@ -149,7 +149,7 @@ loop_kind(TaskGroup *self, PyObject *create_task)
     if (!is_none) {
         return is_eager ? LOOP_STOCK_EAGER : LOOP_STOCK;
     }
-    int c_task = dict_item_is(state->tasks_dict, state->str_Task, state->CTask);
+    int c_task = dict_item_is(PyModule_GetDict(state->tasks), state->str_Task, state->CTask);
     return c_task < 0 ? -1 : c_task ? LOOP_DIRECT : LOOP_STOCK;
 }
 
@@ -251,13 +251,9 @@ call_with_keywords(PyObject *callable, PyObject *first, const Call *call)
     for (Py_ssize_t i = 0; i < nkw; i++) {
         args[2 + i] = call->values[i];
     }
-    PyObject *result;
-    if (first == NULL) {
-        result = PyObject_Vectorcall(callable, args + 1, 1 | PY_VECTORCALL_ARGUMENTS_OFFSET, call->kwnames);
-    }
-    else {
-        result = PyObject_Vectorcall(callable, args, 2, call->kwnames);
-    }
+    PyObject *result = first == NULL
+                       ? PyObject_Vectorcall(callable, args + 1, 1 | PY_VECTORCALL_ARGUMENTS_OFFSET, call->kwnames)
+                       : PyObject_Vectorcall(callable, args, 2, call->kwnames);
     if (args != stack) {
         PyMem_Free(args);
     }
@@ -328,23 +324,18 @@ loop_time(TaskGroup *self, double *now)
 }
 
 int
-no_task_is_running(TaskGroup *self)
+task_is_running(TaskGroup *self, const void *task)
 {
-    int own = PyThread_get_thread_ident() == self->thread;
-    quattro_state *state = self->state;
-    PyObject *current = own ? call_in_module(state->tasks_dict, state->str_current_task, self->loop) : Py_NewRef(Py_False);
-    int rc = current == NULL ? -1 : current == Py_None;
+    PyObject *current = call_in_module(self->state->tasks, self->state->str_current_task, self->loop);
+    int rc = current == NULL ? -1 : current == task;
     Py_XDECREF(current);
     return rc;
 }
 
 int
-task_is_running(TaskGroup *self, const void *task)
+no_task_is_running(TaskGroup *self)
 {
-    PyObject *current = call_in_module(self->state->tasks_dict, self->state->str_current_task, self->loop);
-    int rc = current == NULL ? -1 : current == task;
-    Py_XDECREF(current);
-    return rc;
+    return PyThread_get_thread_ident() == self->thread ? task_is_running(self, Py_None) : 0;
 }
 
 #ifdef Py_GIL_DISABLED

@@ -115,10 +115,10 @@ call_method(PyObject *op, PyObject *method)
 
 /* A function of a module (or what a tool has put in its place), called with one argument or none. */
 static inline PyObject *
-call_in_module(PyObject *module_dict, PyObject *name, PyObject *arg)
+call_in_module(PyObject *module, PyObject *name, PyObject *arg)
 {
     PyObject *function;
-    if (PyDict_GetItemRef(module_dict, name, &function) <= 0) {
+    if (PyDict_GetItemRef(PyModule_GetDict(module), name, &function) <= 0) {
         if (!PyErr_Occurred()) {
             PyErr_SetObject(PyExc_AttributeError, name);
         }

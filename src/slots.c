@@ -7,11 +7,17 @@
 #include "pyutil.h"
 #include "turn.h"
 
-/* Have the loop call the Callback `start`, after all that is ready now. */
-static int
-schedule_handle_lock_held(TaskGroup *self)
+int
+schedule_start_lock_held(TaskGroup *self)
 {
     ASSERT_LOCKED(self);
+    int to_start = !Link_is_empty(&self->granted) && TURN_OF(self->granted.next)->waker != NULL
+                   && (self->handles == 0 || !self->may_ride);
+    // None for these yet only if the loop has refused one.
+    int to_tell = !Link_is_empty(&self->cancelled) && self->handles == 0;
+    if (self->start == NULL || self->loop == NULL || !(to_start || to_tell)) {
+        return 0;
+    }
     self->handles++;
     self->may_ride = 1;
     if (call_soon(self, self->start, NULL, NULL) < 0) {
@@ -20,17 +26,6 @@ schedule_handle_lock_held(TaskGroup *self)
         return -1;
     }
     return 0;
-}
-
-int
-schedule_start_lock_held(TaskGroup *self)
-{
-    int to_start = !Link_is_empty(&self->granted) && TURN_OF(self->granted.next)->waker != NULL
-                   && (self->handles == 0 || !self->may_ride);
-    // None for these yet only if the loop has refused one.
-    int to_tell = !Link_is_empty(&self->cancelled) && self->handles == 0;
-    int can_start = self->start != NULL && self->loop != NULL;
-    return can_start && (to_start || to_tell) ? schedule_handle_lock_held(self) : 0;
 }
 
 int

@@ -15,8 +15,8 @@
 
 /* asyncio's parts and our own Python function. */
 #define STATE_OBJECTS(X) \
-    X(events_dict)         /* the namespace of module asyncio.events */ \
-    X(tasks_dict)          /* that of asyncio.tasks */ \
+    X(events)              /* the module asyncio.events */ \
+    X(tasks)               /* asyncio.tasks */ \
     X(CTask)               /* _asyncio.Task */ \
     X(CFuture)             /* _asyncio.Future */ \
     X(task_add_done_callback)  /* its methods */ \
@@ -36,6 +36,7 @@
     X(stock_create_task)   /* asyncio's own BaseEventLoop.create_task, NULL when it was patched before our import */ \
     X(stock_code)          /* and its code */ \
     X(run_turn)            /* quattro._turn.run_turn */ \
+    X(rearm)               /* and rearm */ \
     X(uvloop)              /* uvloop's own functions, for the next group, once a group has seen them */ \
     X(coroutine_name)      /* the descriptors of a coroutine's __name__ */ \
     X(coroutine_qualname)  /* and __qualname__ */ \

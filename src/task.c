@@ -3,20 +3,13 @@
 #include "task.h"
 #include "pyutil.h"
 
-/* Call a method of a task without arguments; `own` is asyncio.Task's, which nobody can patch. */
-static PyObject *
-call_task(quattro_state *state, PyObject *task, PyObject *name, PyObject *own)
-{
-    if (Py_IS_TYPE(task, (PyTypeObject *)state->CTask)) {
-        return PyObject_CallOneArg(own, task);
-    }
-    return PyObject_CallMethodNoArgs(task, name);
-}
-
 int
 cancel_task(quattro_state *state, PyObject *task)
 {
-    PyObject *value = call_task(state, task, state->str_cancel, state->task_cancel);
+    if (!Py_IS_TYPE(task, (PyTypeObject *)state->CTask)) {
+        return call_method(task, state->str_cancel);
+    }
+    PyObject *value = PyObject_CallOneArg(state->task_cancel, task);
     Py_XDECREF(value);
     return value == NULL ? -1 : 0;
 }
@@ -120,29 +113,29 @@ remove_done_callback(TaskGroup *self, PyObject *task, PyObject *callback)
     return rc;
 }
 
-int
-add_awaited_by(TaskGroup *self, PyObject *task)
+/* One of asyncio's two functions, NULL where this Python has none. */
+static inline int
+change_awaited_by(PyObject *function, PyObject *task, PyObject *parent)
 {
-    if (self->state->add_awaited_by == NULL || self->parent == NULL) {
+    if (function == NULL || parent == NULL) {
         return 0;
     }
-    PyObject *args[] = {task, Py_NewRef(self->parent)};
-    PyObject *result = PyObject_Vectorcall(self->state->add_awaited_by, args, 2, NULL);
+    PyObject *args[] = {task, Py_NewRef(parent)};
+    lend_sections(task);
+    PyObject *result = PyObject_Vectorcall(function, args, 2, NULL);
     Py_DECREF(args[1]);
     Py_XDECREF(result);
     return result == NULL ? -1 : 0;
 }
 
 int
+add_awaited_by(TaskGroup *self, PyObject *task)
+{
+    return change_awaited_by(self->state->add_awaited_by, task, self->parent);
+}
+
+int
 discard_awaited_by(TaskGroup *self, PyObject *task)
 {
-    if (self->state->discard_awaited_by == NULL || self->parent == NULL) {
-        return 0;
-    }
-    PyObject *args[] = {task, Py_NewRef(self->parent)};
-    lend_sections(task);
-    PyObject *result = PyObject_Vectorcall(self->state->discard_awaited_by, args, 2, NULL);
-    Py_DECREF(args[1]);
-    Py_XDECREF(result);
-    return result == NULL ? -1 : 0;
+    return change_awaited_by(self->state->discard_awaited_by, task, self->parent);
 }

@@ -176,13 +176,13 @@ turn_begin_lock_held(Turn *self)
 {
     TaskGroup *group = self->group;
     quattro_state *state = group->state;
+    int is_call = self->state == TURN_CALL;
+    turn_leave_lock_held(self, TURN_RUNNING);
     int refused;
-    if (self->state == TURN_CALL) {
-        turn_leave_lock_held(self, TURN_RUNNING);
+    if (is_call) {
         refused = turn_tells_end_lock_held(self) < 0;
     }
     else {
-        turn_leave_lock_held(self, TURN_RUNNING);
         // If by its Task's own first step: before that the others could not start.
         refused = !group->starting_now && (schedule_start_lock_held(group) < 0 || wake_waiters_lock_held(group) < 0);
     }
@@ -431,29 +431,6 @@ Turn_get_loop(PyObject *op, void *Py_UNUSED(closure))
 }
 
 static PyObject *
-Turn_get_blocking(PyObject *op, void *Py_UNUSED(closure))
-{
-    int blocking;
-    BEGIN_SECTION(TURN(op)->group);
-    blocking = TURN(op)->blocking;
-    END_SECTION();
-    return PyBool_FromLong(blocking);
-}
-
-static int
-Turn_set_blocking(PyObject *op, PyObject *value, void *Py_UNUSED(closure))
-{
-    int rc = value == NULL ? 0 : PyObject_IsTrue(value);
-    if (rc < 0) {
-        return -1;
-    }
-    BEGIN_SECTION(TURN(op)->group);
-    TURN(op)->blocking = rc != 0;
-    END_SECTION();
-    return 0;
-}
-
-static PyObject *
 Turn_repr(PyObject *op)
 {
     static const char *const names[] = {"call", "queued", "granted", "running", "cancelled", "ended"};
@@ -532,8 +509,13 @@ static PyMethodDef Turn_methods[] = {
     {NULL, NULL, 0, NULL},
 };
 
+/* Its Task alone reads and writes it, when it has been given the turn to wait on. */
+static PyMemberDef Turn_members[] = {
+    {"_asyncio_future_blocking", Py_T_BOOL, offsetof(Turn, blocking), 0, NULL},
+    {NULL, 0, 0, 0, NULL},
+};
+
 static PyGetSetDef Turn_getset[] = {
-    {"_asyncio_future_blocking", Turn_get_blocking, Turn_set_blocking, NULL, NULL},
     {"_loop", Turn_get_loop, NULL, NULL, NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };
@@ -550,6 +532,7 @@ static PyType_Slot Turn_slots[] = {
     {Py_am_await, PyObject_SelfIter},
     {Py_am_send, Turn_am_send},
     {Py_tp_methods, Turn_methods},
+    {Py_tp_members, Turn_members},
     {Py_tp_getset, Turn_getset},
     {0, NULL},
 };

@@ -185,7 +185,7 @@ MUTANTS = [
         "if (failed) {\n        return turn_release_lock_held(self);",
         "limit steps",
     ),
-    Mutant("the last queued task is forgotten", "if (self->tasks.used - self->background == 1) {", "if (0) {", "limit"),
+    Mutant("the last queued task is forgotten", "if (self->tasks.used - self->background == 1 &&", "if (0 &&", "limit"),
     Mutant(
         "a slot goes on before the group has seen the error",
         "if (self->slot) {\n        self->slot = 0;\n        TaskSet_set_tag",
@@ -228,8 +228,8 @@ MUTANTS = [
     ),
     Mutant(
         "a slot too many",
-        "self->slots < self->limit && Link_is_empty(",
-        "self->slots <= self->limit && Link_is_empty(",
+        "(self->slots < self->limit && self->queued == 0",
+        "(self->slots <= self->limit && self->queued == 0",
         "limit",
     ),
     Mutant(
@@ -240,8 +240,8 @@ MUTANTS = [
     ),
     Mutant(
         "a refused coroutine is left open",
-        "if (check_open_lock_held(self, background) < 0) {\n        close_coroutine(state, coro);",
-        "if (check_open_lock_held(self, background) < 0) {",
+        "find_hook(self, &hook) < 0) {\n        close_coroutine(state, coro);",
+        "find_hook(self, &hook) < 0) {",
         "group:refus",
     ),
     Mutant("an unstarted coroutine is left open", "    if (started <= 0) {", "    if (0) {", "misuse"),
@@ -283,7 +283,9 @@ MUTANTS = [
         "",
         "internals:somebody_else_waits",
     ),
-    Mutant("a newcomer overtakes the granted", " && self->starting == 0) {", ") {", "limit"),
+    Mutant(
+        "a newcomer overtakes the granted", "self->queued == 0 && self->starting == 0", "self->queued == 0", "limit"
+    ),
     Mutant("the newest is not asked", "now = newest_has_started_lock_held(self);", "now = 1;", "limit"),
     Mutant(
         "the head is not started directly",
@@ -397,15 +399,15 @@ MUTANTS = [
     Mutant("names are not copied", "if (runner != NULL && copy_names", "if (0 && copy_names", "transparency"),
     Mutant(
         "no awaited-by edges",
-        "if (self->state->add_awaited_by == NULL || self->parent == NULL) {",
-        "if (1) {",
+        "return change_awaited_by(self->state->add_awaited_by, task, self->parent);",
+        "return 0;",
         "transparency",
         since=(3, 14),
     ),
     Mutant(
         "awaited-by edges stay",
-        "if (self->state->discard_awaited_by == NULL || self->parent == NULL) {",
-        "if (1) {",
+        "return change_awaited_by(self->state->discard_awaited_by, task, self->parent);",
+        "return 0;",
         "transparency",
         since=(3, 14),
     ),

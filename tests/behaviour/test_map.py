@@ -1335,6 +1335,29 @@ async def test_outside_cancel(TaskGroup: Any, source: Any, ordered: bool) -> Non
 
 
 @pytest.mark.loops("eager")
+@SOURCES
+@ORDERED
+@pytest.mark.parametrize("cancel_on_error", [True, False])
+async def test_items_that_fail_eagerly(TaskGroup: Any, source: Any, ordered: bool, cancel_on_error: bool) -> None:
+    """The group acts on the error of each before the next one is taken, although no limit slows them down. [M8]"""
+
+    async def f(number: int) -> int:
+        if number % 2:
+            raise ValueError(number)
+        return number
+
+    items = source(range(1, 10))
+    with pytest.raises(ExceptionGroup) as caught:
+        async with TaskGroup(cancel_on_error=cancel_on_error) as tg:
+            results = await collect(tg.map(f, items, ordered=ordered, buffersize=3))
+            if cancel_on_error:
+                await to_be_cancelled()
+    errors = [error.args[0] for error in caught.value.exceptions]
+    assert (items.taken, errors) == ((1, [1]) if cancel_on_error else (9, [1, 3, 5, 7, 9]))
+    assert cancel_on_error or results == [2, 4, 6, 8]
+
+
+@pytest.mark.loops("eager")
 @ORDERED
 async def test_source_that_fails_eagerly(TaskGroup: Any, ordered: bool) -> None:
     """The error of a source that fails as it is opened is the group's first: a stranger hears of the abort."""
@@ -1381,7 +1404,7 @@ async def test_group_that_does_not_abort(ordered: bool) -> None:
 
 @SOURCES
 @ORDERED
-@pytest.mark.parametrize("end", ["end", "break", "item", "source", "cancel"])
+@pytest.mark.parametrize("end", ["end", "break", "item", "item at once", "source", "cancel"])
 @pytest.mark.usefixtures("collected")
 async def test_nothing_is_left(TaskGroup: Any, source: Any, ordered: bool, end: str) -> None:
     """However it ends, iterator, tasks, items and errors go with their last reference; the collector finds nothing."""
@@ -1395,7 +1418,7 @@ async def test_nothing_is_left(TaskGroup: Any, source: Any, ordered: bool, end: 
 
     async def f(number: int) -> int:
         await settle(number % 2)
-        if end == "item" and number == 5:
+        if (end, number) in (("item", 5), ("item at once", 4)):
             raise ValueError
         return number
 

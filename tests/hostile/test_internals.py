@@ -45,12 +45,8 @@ async def test_a_turn_is_awaited_and_begun_once() -> None:
         with pytest.raises(asyncio.InvalidStateError):
             turn.result()
 
-        class Untrue:
-            def __bool__(self) -> bool:
-                raise LookupError("untrue")
-
-        with pytest.raises(LookupError):
-            turn._asyncio_future_blocking = Untrue()
+        with pytest.raises(TypeError):
+            turn._asyncio_future_blocking = 1
         for task in tg._tasks - {parked.task}:
             task.cancel()
         await parked.task

@@ -66,6 +66,9 @@ async def results() -> None:
         assert_type(await tg.create_task(job), str)
         assert_type([task.result() for task in [tg.create_task(job(n)) for n in range(3)]], list[str])
         assert_type(tg.concurrency_limit, int | None)
+        assert_type(tg.cancel_on_error, bool)
+        assert_type(await tg.wait_for_slot(), None)
+        assert_type(tg.create_task(tg.wait_for_slot), asyncio.Task[None])
         tg.cancel()
 
 
@@ -163,8 +166,11 @@ async def errors(tg: TaskGroup) -> None:
     tg.map(needs_an_argument, [1], buffersize="3")  # type: ignore
     tg.map(f=needs_an_argument, items=[1])  # type: ignore
     tg.concurrency_limit = 3  # type: ignore
+    tg.cancel_on_error = False  # type: ignore
+    await tg.wait_for_slot(10)  # type: ignore
     print(tg.statistics().waiting)  # type: ignore
     TaskGroup(10)  # type: ignore
+    TaskGroup(None, False)  # type: ignore
     TaskGroup(concurrency_limit=1.5)  # type: ignore
     TaskGroup(concurrency_limit="10")  # type: ignore
     TaskGroup(limit=10)  # type: ignore
