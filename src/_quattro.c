@@ -173,7 +173,10 @@ module_exec(PyObject *module)
     REQUIRE(task_cancel, PyObject_GetAttr(state->CTask, state->str_cancel));
     REQUIRE(task_cancelling, PyObject_GetAttr(state->CTask, state->str_cancelling));
     REQUIRE(task_exception, PyObject_GetAttr(state->CTask, state->str_exception));
+    REQUIRE(task_done, PyObject_GetAttr(state->CTask, state->str_done));
+    REQUIRE(task__callbacks, PyObject_GetAttr(state->CTask, state->str__callbacks));
     REQUIRE(task__exception, PyObject_GetAttr(state->CTask, state->str__exception));
+    REQUIRE(current_task, import_attr("asyncio.tasks", "current_task"));
     REQUIRE(CancelledError, import_attr("asyncio.exceptions", "CancelledError"));
     REQUIRE(InvalidStateError, import_attr("asyncio.exceptions", "InvalidStateError"));
     REQUIRE(Coroutine, import_attr("collections.abc", "Coroutine"));

@@ -182,19 +182,18 @@ static void
 raise_base_error(TaskGroup *group, PyObject *exc)
 {
     PyObject *base = Py_NewRef(group->base_error);
-    PyObject *errors = Py_XNewRef(group->errors);
-    int rc = 0;
-    for (Py_ssize_t i = 0; rc == 0 && errors != NULL && i < PyList_GET_SIZE(errors); i++) {
+    PyObject *errors = Py_XNewRef(group->errors), *first = NULL;
+    for (Py_ssize_t i = 0; errors != NULL && i < PyList_GET_SIZE(errors); i++) {
         PyObject *error = PyList_GetItemRef(errors, i);
         // Two tasks may have failed with the same object.
         int again = error == base || index_of(errors, error) < i;
-        rc = error == NULL ? -1 : again ? 0 : report_displaced(group, error);
+        collect_error(group, &first, error == NULL ? -1 : again ? 0 : report_displaced(group, error));
         Py_XDECREF(error);
     }
-    if (rc == 0 && exc != NULL && exc != base && index_of(errors, exc) < 0) {
-        rc = report_displaced(group, exc);
+    if (exc != NULL && exc != base && index_of(errors, exc) < 0) {
+        collect_error(group, &first, report_displaced(group, exc));
     }
-    if (rc < 0) {
+    if (raise_collected(first) < 0) {
         report_unraisable((PyObject *)group);
     }
     raise_exception(base);

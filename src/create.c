@@ -102,7 +102,9 @@ static PyObject *
 refuse_task_lock_held(TaskGroup *self, PyObject *task, PyObject *coro, int slot)
 {
     PyObject *first = PyErr_GetRaisedException();
-    if (cancel_task(self->state, task) < 0) {
+    // One that has failed already is reported as never retrieved, as asyncio's is; cancel() would take that back.
+    int runs = !Py_IS_TYPE(task, (PyTypeObject *)self->state->CTask) || task_runs(self->state, task);
+    if (runs && cancel_task(self->state, task) < 0) {
         if (PyErr_ExceptionMatches(PyExc_AttributeError)) {
             PyErr_Clear();      // it may not even be a task
         }
@@ -267,7 +269,7 @@ create_started_lock_held(TaskGroup *self, const Call *call, PyObject *coro, int 
     PyObject *callback = Py_XNewRef(hook != NULL ? hook : self->done);      // NULL if the group has finished meanwhile
     task = adopt_lock_held(self, task, coro, *kind, callback, own && progress == TASK_ENDED_WELL);
     Py_XDECREF(callback);
-    if (turn != NULL && direct && hook == NULL) {
+    if (turn != NULL && direct && hook == NULL && !call_has(call, state->str_context)) {
         turn->task = task;
     }
     // Why it could not be adopted says more than why it could not be asked.

@@ -44,7 +44,7 @@ cancel_tasks_lock_held(TaskGroup *self)
             found++;
             long cancelling = kind == KIND_BACKGROUND ? task_cancelling(state, task) : 0;
             collect_error(self, &first, cancelling < 0 ? -1 : 0);
-            // asyncio's own cancel() does nothing then; another's is not called for a task that is done.
+            // asyncio's own cancel() cancels nothing then; another's is not called for a task that is done.
             int done = Py_IS_TYPE(task, (PyTypeObject *)state->CTask) ? 0 : call_is_true(task, state->str_done);
             collect_error(self, &first, done);
             if (cancelling <= 0 && done <= 0) {     // it is asked only once, so it is cancelled if it doesn't say
@@ -303,21 +303,25 @@ end_of_task_lock_held(TaskGroup *self, PyObject *task)
 int
 end_soon_lock_held(TaskGroup *self, PyObject *task)
 {
-    PyObject *handle = Py_XNewRef(self->ended_handle);
-    int together = handle == NULL ? 0 : loop_ends_with(self, handle);
-    Py_XDECREF(handle);
-    if (together < 0 || self->done == NULL) {
-        return together < 0 ? -1 : set_finished(self);
+    PyObject *last;
+    int shown = loop_last_handle(self, &last);
+    int together = shown > 0 && last != NULL && last == self->ended_handle && self->ended != NULL;
+    Py_XDECREF(last);
+    if (shown < 0 || self->done == NULL) {
+        return shown < 0 ? -1 : set_finished(self);
     }
-    if (together && self->ended != NULL) {
+    if (together) {
         return PyList_Append(self->ended, task);
+    }
+    if (!shown) {
+        return call_soon(self, self->done, task, NULL);
     }
     PyObject *list = PyList_New(1);
     if (list == NULL) {
         return -1;
     }
     PyList_SET_ITEM(list, 0, Py_NewRef(task));
-    handle = schedule(self, self->done, list, NULL);
+    PyObject *handle = schedule(self, self->done, list, NULL);
     if (handle == NULL) {
         Py_DECREF(list);
         return -1;
@@ -328,11 +332,12 @@ end_soon_lock_held(TaskGroup *self, PyObject *task)
 }
 
 int
-see_end_lock_held(TaskGroup *self, const void *key)
+see_end_lock_held(TaskGroup *self, const void *key, PyObject *context)
 {
     ASSERT_LOCKED(self);
     PyObject *task = Py_NewRef((PyObject *)key);
-    int rc = self->done == NULL || self->loop == NULL ? set_finished(self) : call_soon(self, self->done, task, NULL);
+    int rc = self->done == NULL || self->loop == NULL ? set_finished(self)
+                                                       : call_soon(self, self->done, task, context);
     if (rc < 0) {
         PyObject *exc = PyErr_GetRaisedException();
         if (task_ended_lock_held(self, task, exc) < 0) {
@@ -344,13 +349,33 @@ see_end_lock_held(TaskGroup *self, const void *key)
     return rc;
 }
 
+/* Has another foreground task of the group yet to end?  A few of the newest are asked; 0 if that does not tell. */
+static int
+another_runs_lock_held(TaskGroup *self, const void *key)
+{
+    TaskSet *set = &self->tasks;
+    for (size_t i = 1; i <= SCAN && i <= set->end - set->begin; i++) {
+        uintptr_t entry = set->entries[set->end - i];
+        if (entry != 0 && ENTRY_TASK(entry) != key && (entry & KIND_MASK) != KIND_BACKGROUND) {
+            PyObject *task = Py_NewRef(ENTRY_TASK(entry));
+            int runs = task_runs(self->state, task);
+            Py_DECREF(task);
+            if (runs) {
+                return 1;
+            }
+        }
+    }
+    return 0;
+}
+
 int
-leave_lock_held(TaskGroup *self, const void *key)
+leave_lock_held(TaskGroup *self, const void *key, PyObject *context)
 {
     ASSERT_LOCKED(self);
-    if (self->tasks.used - self->background == 1 && TaskSet_tag(&self->tasks, key) >= 0) {
-        // The parent waits for this one: its own done callbacks come before ours, and so before the parent.
-        return see_end_lock_held(self, key);
+    if (!another_runs_lock_held(self, key) && TaskSet_tag(&self->tasks, key) >= 0) {
+        // The others may have ended, and their callbacks be on their way: the group ends with this one's, after those that
+        // the task has been given.
+        return see_end_lock_held(self, key, context);
     }
     if (TaskSet_take(&self->tasks, key) < 0) {
         return 0;               // somebody has announced its end

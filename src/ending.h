@@ -34,10 +34,10 @@ int end_soon_lock_held(TaskGroup *self, PyObject *task);
 /* A quiet task ends within this step: have the loop call us where it would call the task's first done callback, before
    those that others have given it.  If that can't be had, the error that says so is what the task fails with, and its
    end is seen now. */
-int see_end_lock_held(TaskGroup *self, const void *key);
+int see_end_lock_held(TaskGroup *self, const void *key, PyObject *context);
 
 /* A quiet task is about to end without an error. */
-int leave_lock_held(TaskGroup *self, const void *key);
+int leave_lock_held(TaskGroup *self, const void *key, PyObject *context);
 
 int cancel_lock_held(TaskGroup *self);
 

@@ -72,6 +72,7 @@ typedef struct Turn {
     PyObject *waker_context;
     PyMethodDef *wakeup;
     PyObject *message;          // cancel()'s
+    PyObject *context;          // of a quiet Task that runs: in which its end is seen
     PyObject *hook;             // somebody's _on_task_done, NULL for ours
     const void *task;           // a key into group->tasks, never followed
     TurnState state;

@@ -326,7 +326,7 @@ loop_time(TaskGroup *self, double *now)
 int
 task_is_running(TaskGroup *self, const void *task)
 {
-    PyObject *current = call_in_module(self->state->tasks, self->state->str_current_task, self->loop);
+    PyObject *current = PyObject_CallOneArg(self->state->current_task, self->loop);
     int rc = current == NULL ? -1 : current == task;
     Py_XDECREF(current);
     return rc;
@@ -335,7 +335,13 @@ task_is_running(TaskGroup *self, const void *task)
 int
 no_task_is_running(TaskGroup *self)
 {
-    return PyThread_get_thread_ident() == self->thread ? task_is_running(self, Py_None) : 0;
+    if (PyThread_get_thread_ident() != self->thread) {
+        return 0;
+    }
+    PyObject *current = call_in_module(self->state->tasks, self->state->str_current_task, self->loop);
+    int rc = current == NULL ? -1 : current == Py_None;
+    Py_XDECREF(current);
+    return rc;
 }
 
 #ifdef Py_GIL_DISABLED
@@ -420,15 +426,16 @@ loop_is_idle(TaskGroup *self)
 }
 
 int
-loop_ends_with(TaskGroup *self, PyObject *handle)
+loop_last_handle(TaskGroup *self, PyObject **handle)
 {
     PyObject *ready;
     int rc = loop_ready(self, &ready);
+    *handle = NULL;
     if (rc > 0) {
-        rc = PyObject_Size(ready) > 0;
-        PyObject *last = rc ? PySequence_GetItem(ready, -1) : NULL;
-        rc = rc && last == NULL ? -1 : last == handle;
-        Py_XDECREF(last);
+        if (PyObject_Size(ready) > 0) {
+            *handle = PySequence_GetItem(ready, -1);
+            rc = *handle == NULL ? -1 : 1;
+        }
         Py_DECREF(ready);
     }
     return rc;

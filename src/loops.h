@@ -13,8 +13,9 @@ int call_soon(TaskGroup *self, PyObject *function, PyObject *arg, PyObject *cont
 /* The same; a new reference to the handle, or NULL on error. */
 PyObject *schedule(TaskGroup *self, PyObject *function, PyObject *arg, PyObject *context);
 
-/* Is this handle the last of those that are ready, as far as the loop shows them?  -1 on error. */
-int loop_ends_with(TaskGroup *self, PyObject *handle);
+/* The last of the handles that are ready: 1 and a new reference, or NULL if there is none; 0 if the loop does not show
+   them; -1 on error. */
+int loop_last_handle(TaskGroup *self, PyObject **handle);
 
 /* Does the loop report slow callbacks?  -1 on error.  (uvloop's reports name no Task.) */
 int loop_times_callbacks(TaskGroup *self);
@@ -25,7 +26,7 @@ int loop_time(TaskGroup *self, double *now);
 /* Is this code run by the loop itself, and not within a task's step or by another thread?  -1 on error. */
 int no_task_is_running(TaskGroup *self);
 
-/* Is this the task whose step is being taken?  -1 on error. */
+/* Is this, a task of asyncio's own kind, the one whose step is being taken?  -1 on error. */
 int task_is_running(TaskGroup *self, const void *task);
 
 /* loop.call_exception_handler({"message": ..., "exception": ..., "task": ...}) */

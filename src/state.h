@@ -21,10 +21,13 @@
     X(CFuture)             /* _asyncio.Future */ \
     X(task_add_done_callback)  /* its methods */ \
     X(task_remove_done_callback) \
+    X(task_done) \
     X(task_cancel) \
     X(task_cancelling) \
     X(task_exception) \
-    X(task__exception)     /* the descriptor of its attribute */ \
+    X(task__exception)     /* the descriptors of its attributes */ \
+    X(task__callbacks) \
+    X(current_task)        /* asyncio's own */ \
     X(CancelledError) \
     X(InvalidStateError) \
     X(Coroutine)           /* collections.abc.Coroutine */ \
@@ -45,7 +48,7 @@
 
 /* Interned names of attributes and keywords. */
 #define STATE_NAMES(X) \
-    X(__code__) X(__name__) X(__qualname__) X(_abort) X(_debug) X(_exception) X(_log_destroy_pending) X(_must_cancel) \
+    X(__code__) X(__name__) X(__qualname__) X(_abort) X(_callbacks) X(_debug) X(_exception) X(_log_destroy_pending) X(_must_cancel) \
     X(_on_task_done) X(_ready) X(_task_factory) X(add_done_callback) X(call_exception_handler) X(call_soon) \
     X(cancel) X(cancel_on_error) X(cancelled) X(cancelling) X(close) X(concurrency_limit) X(context) X(coro) X(cr_await) \
     X(cr_frame) X(cr_running) X(create_task) X(current_task) X(done) X(eager_start) X(exception) X(func) \

@@ -3,6 +3,13 @@
 #include "task.h"
 #include "pyutil.h"
 
+/* The value of an attribute of a C type's, by its descriptor: a new reference, or NULL on error. */
+static PyObject *
+descriptor_value(PyObject *descriptor, PyObject *op)
+{
+    return Py_TYPE(descriptor)->tp_descr_get(descriptor, op, (PyObject *)Py_TYPE(op));
+}
+
 int
 cancel_task(quattro_state *state, PyObject *task)
 {
@@ -43,7 +50,7 @@ task_error(quattro_state *state, PyObject *task, PyObject **exc)
 {
     if (Py_IS_TYPE(task, (PyTypeObject *)state->CTask)) {
         // None for a cancelled one, too; and exception(), which then says that the error was asked for, is slow.
-        *exc = Py_TYPE(state->task__exception)->tp_descr_get(state->task__exception, task, state->CTask);
+        *exc = descriptor_value(state->task__exception, task);
         if (*exc == Py_None) {
             Py_CLEAR(*exc);
             return 0;
@@ -75,7 +82,16 @@ task_progress(quattro_state *state, PyObject *task)
         return rc < 0 ? -1 : TASK_RUNS;
     }
     PyObject *exc;
-    rc = task_error(state, task, &exc);
+    if (Py_IS_TYPE(task, (PyTypeObject *)state->CTask)) {
+        exc = descriptor_value(state->task__exception, task);       // nobody has asked for the error yet
+        rc = exc == NULL ? -1 : exc != Py_None;
+        if (rc == 0) {
+            Py_DECREF(exc);
+        }
+    }
+    else {
+        rc = task_error(state, task, &exc);
+    }
     if (rc <= 0) {
         return rc < 0 ? -1 : TASK_ENDED_WELL;
     }
@@ -103,14 +119,36 @@ add_done_callback(TaskGroup *self, PyObject *task, PyObject *callback)
 }
 
 int
-remove_done_callback(TaskGroup *self, PyObject *task, PyObject *callback)
+take_back_callback(TaskGroup *self, PyObject *task, PyObject *callback)
 {
-    PyObject *args[] = {task, Py_NewRef(callback)};
-    PyObject *count = PyObject_Vectorcall(self->state->task_remove_done_callback, args, 2, NULL);
-    int rc = count == NULL ? -1 : PyObject_IsTrue(count);
-    Py_DECREF(args[1]);
+    quattro_state *state = self->state;
+    PyObject *list = descriptor_value(state->task__callbacks, task);
+    if (list == NULL) {
+        return -1;
+    }
+    // Pairs of a callback and its context.
+    int alone = PyList_CheckExact(list) && PyList_GET_SIZE(list) == 1
+                && PyTuple_GET_ITEM(PyList_GET_ITEM(list, 0), 0) == callback;
+    Py_DECREF(list);
+    if (!alone) {
+        return 0;
+    }
+    PyObject *args[] = {task, callback};
+    PyObject *count = PyObject_Vectorcall(state->task_remove_done_callback, args, 2, NULL);
     Py_XDECREF(count);
-    return rc;
+    return count == NULL ? -1 : 1;
+}
+
+int
+task_runs(quattro_state *state, PyObject *task)
+{
+    if (!Py_IS_TYPE(task, (PyTypeObject *)state->CTask)) {
+        return 0;
+    }
+    PyObject *done = PyObject_CallOneArg(state->task_done, task);
+    report_unraisable(task);
+    Py_XDECREF(done);
+    return done == Py_False;
 }
 
 /* One of asyncio's two functions, NULL where this Python has none. */

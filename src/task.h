@@ -20,9 +20,12 @@ int discard_awaited_by(TaskGroup *self, PyObject *task);
 /* task.add_done_callback(callback), which runs in a copy of the context of now, as in asyncio. */
 int add_done_callback(TaskGroup *self, PyObject *task, PyObject *callback);
 
-/* Take a callback that is the first one back from a task of asyncio's own kind: 1, or 0 if somebody has done so.  -1 if
-   another one that is compared with it has raised: it is gone by then. */
-int remove_done_callback(TaskGroup *self, PyObject *task, PyObject *callback);
+/* Take a callback back from a task of asyncio's own kind, if it is the only one, so that it is compared with nobody's: 1,
+   or 0 if it is not.  -1 on error. */
+int take_back_callback(TaskGroup *self, PyObject *task, PyObject *callback);
+
+/* Is this a task of asyncio's own kind that has yet to end? */
+int task_runs(quattro_state *state, PyObject *task);
 
 int add_awaited_by(TaskGroup *self, PyObject *task);
 

@@ -198,6 +198,9 @@ TaskSet_take(TaskSet *set, const void *task)
     while (set->entries[set->begin] == 0) {
         set->begin++;
     }
+    while (set->entries[set->end - 1] == 0) {
+        set->end--;
+    }
     set->hint = at + 1 < set->end && at + 1 > set->begin ? at + 1 : set->begin;
     return tag;
 }

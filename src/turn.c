@@ -74,15 +74,15 @@ turn_see_failure_lock_held(Turn *self)
         self->slot = 0;
         TaskSet_set_tag(&group->tasks, self->task, (tag & MARK) | KIND_SLOT);
     }
-    return see_end_lock_held(group, self->task);
+    return see_end_lock_held(group, self->task, self->context);
 }
 
-/* Does the caller's coroutine of a quiet Task fail in no step of that Task?  The loop may have been closed by then, where
-   nobody can be told of an end. */
+/* Does run_turn() end in no step of its quiet Task, but closed by its finalizer or run by somebody who got hold of it?
+   The loop may have been closed by then, where nobody can be told of an end. */
 static int
-turn_is_being_closed_lock_held(Turn *self, int failed)
+turn_ends_outside_lock_held(Turn *self)
 {
-    if (!failed || !self->quiet || self->group->loop == NULL) {
+    if (!self->quiet || self->group->loop == NULL) {
         return 0;
     }
     int running = task_is_running(self->group, self->task);
@@ -90,6 +90,27 @@ turn_is_being_closed_lock_held(Turn *self, int failed)
         report_unraisable((PyObject *)self);
     }
     return running == 0;
+}
+
+/* The Task is to get its step all the same, and with it the error that such a coroutine raises.  So the turn keeps its
+   place, unless the group has been told of the end already, and nobody would take it away. */
+static int
+turn_ended_outside_lock_held(Turn *self)
+{
+    TaskGroup *group = self->group;
+    int known = TaskSet_tag(&group->tasks, self->task) >= 0;
+    if (self->quiet && known && turn_add_to_task_lock_held(self, (PyObject *)self->task) < 0) {
+        return -1;              // it is still quiet: its own end will tell
+    }
+    self->quiet = 0;
+    if (known || group->finished) {
+        return 0;
+    }
+    PyObject *first = NULL;
+    turn_leave_lock_held(self, TURN_ENDED);
+    collect_error(self, &first, turn_release_lock_held(self));
+    collect_error(self, &first, turn_step_task_lock_held(self, NULL));
+    return raise_collected(first);
 }
 
 /* run_turn() tells that it is about to return, or to raise: CancelledError if `failed` is 0. */
@@ -101,17 +122,8 @@ turn_end_lock_held(Turn *self, int failed)
         return 0;
     }
     turn_close_coro(self);
-    if (self->waker != NULL || turn_is_being_closed_lock_held(self, failed)) {
-        // This is no step of its Task: run_turn() is being closed, by its finalizer or by somebody who got hold of it.
-        // The place in the queue stays, so that the Task gets its step, and with it the error that a closed coroutine
-        // raises.
-        if (self->quiet && TaskSet_tag(&self->group->tasks, self->task) >= 0
-            && turn_add_to_task_lock_held(self, (PyObject *)self->task) < 0)
-        {
-            return -1;          // it is still quiet: its own end will tell
-        }
-        self->quiet = 0;
-        return 0;
+    if (self->waker != NULL || turn_ends_outside_lock_held(self)) {
+        return turn_ended_outside_lock_held(self);
     }
     turn_leave_lock_held(self, TURN_ENDED);
     if (failed) {
@@ -130,7 +142,7 @@ turn_end_lock_held(Turn *self, int failed)
         return 0;
     }
     self->quiet = 0;
-    return leave_lock_held(self->group, self->task);
+    return leave_lock_held(self->group, self->task, self->context);
 }
 
 /* CancelledError, with the message that cancel() was given. */
@@ -160,32 +172,53 @@ turn_tells_end_lock_held(Turn *self)
     if (tag < 0 || (tag & KIND_MASK) == KIND_BACKGROUND || group->done == NULL) {
         return own_step < 0 ? -1 : 0;
     }
-    int removed = remove_done_callback(group, (PyObject *)self->task, group->done);
-    tag = TaskSet_tag(&group->tasks, self->task);       // who was compared with it may have announced the end
-    if (removed != 0 && tag >= 0) {
+    int taken_back = take_back_callback(group, (PyObject *)self->task, group->done);
+    if (taken_back > 0) {
         self->quiet = 1;
         self->slot = (tag & KIND_MASK) == KIND_SLOT;
         TaskSet_set_tag(&group->tasks, self->task, (tag & MARK) | KIND_PLAIN);
     }
-    return removed < 0 ? -1 : 0;
+    return taken_back < 0 ? -1 : 0;
+}
+
+/* A turn whose coroutine is to run now: what it needs before.  -1 on error. */
+static int
+turn_prepare_lock_held(Turn *self, TurnState before)
+{
+    TaskGroup *group = self->group;
+    if (before == TURN_CALL) {
+        if (turn_tells_end_lock_held(self) < 0) {
+            return -1;
+        }
+    }
+    else if (self->waker != NULL) {
+        // This is no step of its Task, which is to get one all the same.
+        if (turn_step_task_lock_held(self, NULL) < 0) {
+            return -1;
+        }
+    }
+    else if (!group->starting_now) {
+        // By its Task's own first step: before that the others could not start.
+        if (schedule_start_lock_held(group) < 0 || wake_waiters_lock_held(group) < 0) {
+            return -1;
+        }
+    }
+    if (self->quiet) {
+        // asyncio copies it when it adds a done callback, which is before the Task has run as well.
+        Py_XSETREF(self->context, PyContext_CopyCurrent());
+        return self->context == NULL ? -1 : 0;
+    }
+    return 0;
 }
 
 /* Hand the caller's coroutine over, a callable's after calling it; a new reference. */
 static PyObject *
 turn_begin_lock_held(Turn *self)
 {
-    TaskGroup *group = self->group;
-    quattro_state *state = group->state;
-    int is_call = self->state == TURN_CALL;
+    quattro_state *state = self->group->state;
+    TurnState before = self->state;
     turn_leave_lock_held(self, TURN_RUNNING);
-    int refused;
-    if (is_call) {
-        refused = turn_tells_end_lock_held(self) < 0;
-    }
-    else {
-        // If by its Task's own first step: before that the others could not start.
-        refused = !group->starting_now && (schedule_start_lock_held(group) < 0 || wake_waiters_lock_held(group) < 0);
-    }
+    int refused = turn_prepare_lock_held(self, before) < 0;
     PyObject *coro = refused ? NULL : self->coro;
     if (coro == NULL) {
         if (!refused) {
@@ -451,6 +484,7 @@ Turn_traverse(PyObject *op, visitproc visit, void *arg)
     Py_VISIT(self->waker);
     Py_VISIT(self->waker_context);
     Py_VISIT(self->message);
+    Py_VISIT(self->context);
     Py_VISIT(self->hook);
     return 0;
 }
@@ -464,6 +498,7 @@ Turn_clear(PyObject *op)
     Py_CLEAR(self->waker);
     Py_CLEAR(self->waker_context);
     Py_CLEAR(self->message);
+    Py_CLEAR(self->context);
     Py_CLEAR(self->hook);
     return 0;
 }

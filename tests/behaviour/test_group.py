@@ -488,6 +488,84 @@ async def test_what_is_scheduled_between_eager_tasks_runs_between_their_ends(gro
     assert counts == [3, 5, 2, 1, 0, 0, 0]
 
 
+@pytest.mark.parametrize("kind", ["coroutine", "callable", "queued"])
+async def test_what_a_task_has_scheduled_finds_the_group_open(kind: str) -> None:
+    """The group ends with its last task's end, though the end of one that ended earlier is seen later. [G2, G10, G16]"""
+    seen: list[str] = []
+
+    async def more() -> None:
+        seen.append("more")
+
+    async def schedules() -> None:
+        asyncio.get_running_loop().call_soon(lambda: tg.create_task(more()))
+
+    async def serve() -> None:
+        try:
+            await forever()
+        finally:
+            seen.append("stopped")
+
+    async with TaskGroup(concurrency_limit=2 if kind == "queued" else None) as tg:
+        tg.create_background_task(serve())
+        if kind == "queued":
+            tg.create_task(settle(1))
+        tg.create_task(noop())
+        tg.create_task(schedules() if kind == "coroutine" else schedules)
+    seen.append("parent")
+    assert seen == ["more", "stopped", "parent"]
+
+
+@pytest.mark.parametrize("kind", ["coroutine", "callable", "queued"])
+async def test_an_error_is_dealt_with_in_the_context_of_the_call(kind: str) -> None:
+    """As with asyncio's group: a copy of the context of create_task(), in which the task itself changes nothing. [G12]"""
+    variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable", default="of the caller")
+    seen: list[str] = []
+
+    class Hooked(TaskGroup):
+        def _abort(self) -> None:
+            seen.append(variable.get())
+            super()._abort()
+
+    async def breaks() -> None:
+        variable.set("of the task")
+        await asyncio.sleep(0)
+        raise ValueError
+
+    with pytest.raises(ExceptionGroup):
+        async with Hooked(concurrency_limit=1 if kind == "queued" else None) as tg:
+            tg.create_task(noop())
+            tg.create_task(breaks() if kind == "coroutine" else breaks)
+    assert seen == ["of the caller"]
+
+
+async def test_the_callbacks_of_a_callables_task_are_compared_with_nothing() -> None:
+    """Whatever they say that they are equal to, they are called, and so is the group's. [G9]"""
+    called: list[str] = []
+
+    class Callback:
+        __hash__ = object.__hash__
+
+        def __init__(self, equal: bool | None) -> None:
+            self.equal = equal
+
+        def __eq__(self, other: object) -> bool:
+            if self.equal is None:
+                raise LookupError("ambiguous")
+            return self.equal
+
+        def __call__(self, task: object) -> None:
+            called.append(str(self.equal))
+
+    async with TaskGroup() as tg:
+        for equal in (True, False, None):
+            tg.create_task(noop).add_done_callback(Callback(equal))
+    assert called == ["True", "False", "None"]
+    with pytest.raises(ExceptionGroup) as caught:
+        async with TaskGroup() as tg:
+            tg.create_task(lambda: fail(ValueError())).add_done_callback(tg._on_task_done)
+    assert len(caught.value.exceptions) == 2  # as with asyncio's: one for each callback
+
+
 async def test_abort_cancels_once() -> None:
     """On abort every task gets one cancel, background and queued ones too. [G3, B4]"""
     with pytest.raises(ExceptionGroup):

@@ -462,13 +462,107 @@ async def test_a_wait_for_a_slot_that_no_task_waits_on(late: bool) -> None:
 
 
 @pytest.mark.loops("asyncio", "debug", "uvloop")
-async def test_a_callable_that_is_run_by_somebody_else_than_its_task() -> None:
+@pytest.mark.parametrize(("kind", "steps"), [("coroutine", 0), ("callable", 0), ("callable", 1), ("queued", 1)])
+async def test_a_coroutine_that_is_run_by_somebody_else_than_its_task(kind: str, steps: int) -> None:
     """Who steps a task's coroutine by hand leaves nothing for the Task to run: the group hears of that error."""
+    future = asyncio.get_running_loop().create_future()
+
+    async def job() -> None:
+        if steps:
+            await future
+
     with pytest.raises(ExceptionGroup) as caught:
-        async with TaskGroup() as tg:
-            task: Any = tg.create_task(noop)
-            last = tg.create_task(settle(2))
+        async with TaskGroup(concurrency_limit=2 if kind == "queued" else None) as tg:
+            last = tg.create_task(settle(9))
+            if kind == "queued":
+                tg.create_task(noop())
+            task: Any = tg.create_task(job() if kind == "coroutine" else job)
+            await settle(3 * steps)
+            future.set_result(None)
             with pytest.raises(StopIteration):
                 task.get_coro().send(None)
             assert tg._tasks == {task, last}
     assert [str(error) for error in caught.value.exceptions] == ["cannot reuse already awaited coroutine"]
+
+
+@pytest.mark.loops("asyncio", "debug", "uvloop")
+async def test_a_granted_turn_that_is_run_by_somebody_else() -> None:
+    """Its Task gets its step all the same, and the group ends."""
+
+    def run() -> None:
+        with pytest.raises(StopIteration):
+            task.get_coro().send(None)
+
+    async def schedules() -> None:
+        asyncio.get_running_loop().call_soon(run)
+
+    with pytest.raises(ExceptionGroup) as caught:
+        async with TaskGroup(concurrency_limit=1) as tg:
+            tg.create_task(schedules)
+            task: Any = tg.create_task(noop())
+    assert [str(error) for error in caught.value.exceptions] == ["cannot reuse already awaited coroutine"]
+
+
+@pytest.mark.reports
+@pytest.mark.loops("asyncio", "debug", "uvloop")
+async def test_a_queued_task_that_is_announced_and_closed() -> None:
+    """It takes no place in the queue any more: who comes after it starts."""
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(lambda loop, context: None)
+    async with TaskGroup(concurrency_limit=1) as tg:
+        tg.create_task(noop())
+        announced: Any = tg.create_task(noop())
+        last = tg.create_task(noop())
+        tg._on_task_done(announced)
+        announced.get_coro().close()
+    assert last.result() == 1
+    await settle(2)
+    assert announced.done()
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="no eager tasks")
+@pytest.mark.reports
+@pytest.mark.loops("asyncio", "debug")
+async def test_the_error_of_an_eager_task_that_could_not_be_adopted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is reported as never retrieved, as asyncio's is."""
+    loop: Any = asyncio.get_running_loop()
+    reports: list[Any] = []
+    loop.set_exception_handler(lambda loop, context: reports.append(context["exception"]))
+
+    def refuses(*args: Any, **kwargs: Any) -> None:
+        raise OSError
+
+    async def fails() -> None:
+        monkeypatch.setattr(loop, "call_soon", refuses)
+        raise error
+
+    error = ValueError()
+    async with TaskGroup() as tg:
+        with pytest.raises(OSError):
+            tg.create_task(fails(), eager_start=True)
+        monkeypatch.undo()
+    gc.collect()
+    assert reports == [error]
+
+
+@pytest.mark.reports
+@pytest.mark.loops("asyncio", "debug", "factory", "uvloop")
+async def test_every_displaced_error_is_reported_whatever_the_handler_raises() -> None:
+    """A handler that is interrupted by the first hears of the others as well."""
+    reports: list[BaseException] = []
+
+    def handler(loop: Any, context: Any) -> None:
+        reports.append(context["exception"])
+        if len(reports) == 1:
+            raise KeyboardInterrupt
+
+    asyncio.get_running_loop().set_exception_handler(handler)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "unraisablehook", lambda unraisable: reports.append(unraisable.exc_value))
+        with pytest.raises(SystemExit):
+            async with TaskGroup() as tg:
+                for number in range(3):
+                    tg.create_task(fail(ValueError(number)))
+                await settle(1)
+                raise SystemExit
+    assert [type(error) for error in reports] == [ValueError, ValueError, ValueError, KeyboardInterrupt]

@@ -8,6 +8,7 @@ Whoever waits for what never comes is freed: first the futures and events are se
 from __future__ import annotations
 
 import asyncio
+import functools
 import gc
 import re
 import selectors
@@ -23,8 +24,12 @@ from weakref import WeakKeyDictionary
 
 from programs import EVENTS, FUTURES, Program
 
+import quattro
+
 Story = list[Any]
 OUT_OF_THE_LOOP = "out of the loop"
+# What comes after these says whether the group has noted the end of a task, which a callable tells a little earlier.
+COUNTED, ENDED = "counted", "ended"
 
 
 @dataclass(frozen=True)
@@ -37,9 +42,10 @@ class Mode:
     limit: bool = False  # does the group have a limit, which is never reached?
     kept: bool = False  # does somebody keep every task, or only those that the program goes back to?
     hooked: bool = False  # is the group of a subclass?
+    callables: bool = False  # is ours given callables, where asyncio's is given coroutines?
 
     def __str__(self) -> str:
-        words = [self.loop, *(word for word in ("debug", "limit", "kept", "hooked") if getattr(self, word))]
+        words = [self.loop, *(word for word in ("debug", "limit", "kept", "hooked", "callables") if getattr(self, word))]
         return " ".join([*words, f"{self.factory} factory"] if self.factory else words)
 
 
@@ -151,13 +157,13 @@ def state(future: Any) -> Any:
     if not future.done():
         return "pending", future.cancelling(), waiters
     if future.cancelled():
-        return "cancelled", future.cancelling(), waiters
-    return future.exception() or future.result(), future.cancelling(), waiters
+        return "cancelled", future.cancelling(), ENDED, waiters
+    return future.exception() or future.result(), future.cancelling(), ENDED, waiters
 
 
 def look(group: Any) -> Any:
     """What a group knows of itself."""
-    return [repr(group), len(group._tasks), group._parent_task, group._errors, group._exiting, group._aborting]
+    return [repr(group), COUNTED, len(group._tasks), group._parent_task, group._errors, group._exiting, group._aborting]
 
 
 class Stop(BaseException):
@@ -226,6 +232,7 @@ class Runner:
         self.deadlines: dict[int, asyncio.Timeout] = {}
         self.wanted = script.wanted
         self.keep_all = mode.kept
+        self.callables = mode.callables
         loop.set_exception_handler(self.report)
         program: dict[str, Any] = {
             "TaskGroup": make_group(self.log),
@@ -284,7 +291,10 @@ class Runner:
     def create(self, group: Any, name: str, function: Any, /, **kwargs: Any) -> None:
         if sys.version_info < (3, 14):
             kwargs.pop("eager_start", None)
-        job = self.told(name, function)
+        job: Any = self.told(name, function)
+        if self.callables and isinstance(group, quattro.TaskGroup):
+            job.close()
+            job = functools.partial(self.told, name, function)
         try:
             task = group.create_task(job, **kwargs)
         except RuntimeError as error:
