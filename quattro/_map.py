@@ -88,17 +88,14 @@ class _Buffer:
         """Make the task of an item; return false if it has run eagerly, to an end without a result."""
         coro: Any = _call(self.f, item)
         coro.__qualname__ = self.name  # as it is shown in the task's repr()
-        return self.keep(self.group.create_task(coro))  # under no name: an error's frames may lead to this one
-
-    def keep(self, task: asyncio.Task[Any]) -> bool:
-        """Take a new task in, unless it has ended without a result already."""
-        done = task.done()
-        if done and (task.cancelled() or task.exception() is not None):
+        task = self.group.create_task(coro)
+        if task.done() and (task.cancelled() or task.exception() is not None):
+            del task  # which its error, whose frames lead to this one, would make a cycle
             return False
         self.taken += 1
         if self.ordered:
             self.tasks.append(task)
-        elif done:
+        elif task.done():  # it ran eagerly, to its end
             self.end(task)
         else:
             task.add_done_callback(self.end)

@@ -115,7 +115,7 @@ async def test_the_collector_sees_what_a_turn_holds() -> None:
         assert id(message) in held(turn)
 
     class Hooked(TaskGroup):
-        def _on_task_done(self, task: asyncio.Task[Any]) -> None:
+        def _on_task_done(self, task: asyncio.Task[None]) -> None:
             super()._on_task_done(task)
 
     async with Hooked(concurrency_limit=1) as tg:
