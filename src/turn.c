@@ -167,10 +167,9 @@ static int
 turn_tells_end_lock_held(Turn *self)
 {
     TaskGroup *group = self->group;
-    int own_step = self->task == NULL || group->loop == NULL ? 0 : task_is_running(group, self->task);
-    int tag = own_step <= 0 ? -1 : TaskSet_tag(&group->tasks, self->task);
+    int tag = self->task == NULL ? -1 : TaskSet_tag(&group->tasks, self->task);
     if (tag < 0 || (tag & KIND_MASK) == KIND_BACKGROUND || group->done == NULL) {
-        return own_step < 0 ? -1 : 0;
+        return 0;
     }
     int taken_back = take_back_callback(group, (PyObject *)self->task, group->done);
     if (taken_back > 0) {

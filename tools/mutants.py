@@ -118,7 +118,7 @@ MUTANTS = [
         "the parent steps within another task",
         "return idle <= 0 ? idle : no_task_is_running(self);",
         "return idle;",
-        "internals:announced",
+        "internals:the_groups_callback",
     ),
     Mutant(
         "the parent steps outside its callback",
@@ -143,15 +143,15 @@ MUTANTS = [
     ),
     Mutant(
         "eager tasks that ended share a call of the loop, whatever is between",
-        "handle == NULL ? 0 : loop_ends_with(self, handle);",
-        "handle != NULL;",
+        "last == self->ended_handle && self->ended != NULL;",
+        "self->ended != NULL;",
         "group:between_eager_tasks",
         since=(3, 12),
     ),
     Mutant(
         "a callable keeps the group's callback",
-        "removed = remove_done_callback(group, (PyObject *)self->task, group->done);",
-        "removed = 1;",
+        "taken_back = take_back_callback(group, (PyObject *)self->task, group->done);",
+        "taken_back = 1;",
         "group limit",
     ),
     Mutant(
@@ -161,10 +161,47 @@ MUTANTS = [
         "limit",
     ),
     Mutant(
-        "a callable is run by anybody",
-        "group->loop == NULL ? 0 : task_is_running(group, self->task);",
-        "group->loop == NULL ? 0 : 1;",
+        "a group ends though a task that has ended schedules more",
+        "if (!another_runs_lock_held(self, key) &&",
+        "if (self->tasks.used - self->background == 1 &&",
+        "group:finds_the_group_open",
+    ),
+    Mutant(
+        "an error is dealt with in the task's context",
+        "call_soon(self, self->done, task, context);",
+        "call_soon(self, self->done, task, NULL);",
+        "group:context_of_the_call",
+    ),
+    Mutant(
+        "a callback is taken back from among others",
+        "PyList_GET_SIZE(list) == 1",
+        "PyList_GET_SIZE(list) >= 1",
+        "group:compared_with_nothing",
+    ),
+    Mutant(
+        "a coroutine that others finish is the task's end",
+        "return running == 0;",
+        "return 0;",
         "internals:somebody_else",
+    ),
+    Mutant(
+        "a granted turn that others run is left",
+        "else if (self->waker != NULL) {",
+        "else if (0) {",
+        "internals:granted_turn",
+    ),
+    Mutant(
+        "an announced turn keeps its place",
+        "if (known || group->finished) {",
+        "if (1) {",
+        "internals:announced_and_closed",
+    ),
+    Mutant(
+        "a failed task that can't join is cancelled",
+        "int runs = !Py_IS_TYPE(task, (PyTypeObject *)self->state->CTask) || task_runs(self->state, task);",
+        "int runs = 1;",
+        "internals:could_not_be_adopted",
+        since=(3, 12),
     ),
     Mutant(
         "a loop that raises then is not asked again",
@@ -185,7 +222,7 @@ MUTANTS = [
         "if (failed) {\n        return turn_release_lock_held(self);",
         "limit steps",
     ),
-    Mutant("the last queued task is forgotten", "if (self->tasks.used - self->background == 1 &&", "if (0 &&", "limit"),
+    Mutant("the last queued task is forgotten", "if (!another_runs_lock_held(self, key) &&", "if (0 &&", "limit"),
     Mutant(
         "a slot goes on before the group has seen the error",
         "if (self->slot) {\n        self->slot = 0;\n        TaskSet_set_tag",
@@ -202,8 +239,8 @@ MUTANTS = [
     ),
     Mutant(
         "a displaced error vanishes",
-        "again ? 0 : report_displaced(group, error);",
-        "0;",
+        "again ? 0 : report_displaced(group, error));",
+        "0);",
         "group",
     ),
     Mutant(
@@ -216,8 +253,8 @@ MUTANTS = [
     Mutant("lose a slot at an end", "    return release_lock_held(self->group);", "    return 0;", "limit"),
     Mutant(
         "lose the slot of a cancelled grant",
-        "collect_error(self, &first, turn_release_lock_held(self));",
-        "",
+        "PyObject *first = NULL;\n    collect_error(self, &first, turn_release_lock_held(self));",
+        "PyObject *first = NULL;",
         "limit",
     ),
     Mutant(
@@ -257,7 +294,7 @@ MUTANTS = [
         "a slot is lost: a task that can't join",
         "if (slot) {\n        collect_error(self, &first, release_lock_held(self));\n    }\n    Py_DECREF(task);",
         "Py_DECREF(task);",
-        "misuse hostile:parent_whose_hash",
+        "misuse:cannot_join",
     ),
     Mutant(
         "a task that joins an abort is not cancelled if it raises",

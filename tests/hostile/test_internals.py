@@ -485,6 +485,28 @@ async def test_a_coroutine_that_is_run_by_somebody_else_than_its_task(kind: str,
     assert [str(error) for error in caught.value.exceptions] == ["cannot reuse already awaited coroutine"]
 
 
+@pytest.mark.loops("asyncio", "uvloop")
+async def test_the_groups_callback_that_a_task_calls() -> None:
+    """The parent does not take its step within that of another task, though nothing else is ready."""
+    parents: list[Any] = []
+    tasks: list[Any] = []
+
+    async def leave() -> None:
+        async with TaskGroup() as tg:
+            tasks.append(tg.create_task(forever()))
+        parents.append(asyncio.current_task())
+
+    parent = asyncio.get_running_loop().create_task(leave())
+    await settle(2)
+    callback, _ = tasks[0]._callbacks[0]
+    callback(tasks[0])
+    assert parents == []
+    await parent
+    assert parents == [parent]
+    tasks[0].cancel()
+    await settle(2)
+
+
 @pytest.mark.loops("asyncio", "debug", "uvloop")
 async def test_a_granted_turn_that_is_run_by_somebody_else() -> None:
     """Its Task gets its step all the same, and the group ends."""

@@ -795,3 +795,21 @@ async def test_group_that_is_used_twice_says_so() -> None:
             with pytest.raises(RuntimeError, match="has already been entered") as caught:
                 await again()
             assert "used once" in notes(caught.value)
+
+
+@pytest.mark.loops("asyncio", "debug", "uvloop")
+async def test_a_task_that_cannot_join_gives_its_slot_back() -> None:
+    """If the group cannot have its callback on a task, the next task takes the slot. [L5]"""
+
+    class Deaf(asyncio.Task[Any]):
+        def add_done_callback(self, *args: Any, **kwargs: Any) -> None:
+            raise LookupError
+
+    loop = asyncio.get_running_loop()
+    async with TaskGroup(concurrency_limit=1) as tg:
+        loop.set_task_factory(lambda loop, coro, **kwargs: Deaf(coro, loop=loop, **kwargs))
+        with pytest.raises(LookupError):
+            tg.create_task(noop())
+        loop.set_task_factory(None)
+        assert tg.statistics().running == 0
+        tg.create_task(noop())
