@@ -316,14 +316,10 @@ end_soon_lock_held(TaskGroup *self, PyObject *task)
     if (!shown) {
         return call_soon(self, self->done, task, NULL);
     }
-    PyObject *list = PyList_New(1);
-    if (list == NULL) {
-        return -1;
-    }
-    PyList_SET_ITEM(list, 0, Py_NewRef(task));
-    PyObject *handle = schedule(self, self->done, list, NULL);
+    PyObject *list = Py_BuildValue("[O]", task);
+    PyObject *handle = list == NULL ? NULL : schedule(self, self->done, list, NULL);
     if (handle == NULL) {
-        Py_DECREF(list);
+        Py_XDECREF(list);
         return -1;
     }
     Py_XSETREF(self->ended, list);

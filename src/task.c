@@ -123,15 +123,12 @@ take_back_callback(TaskGroup *self, PyObject *task, PyObject *callback)
 {
     quattro_state *state = self->state;
     PyObject *list = descriptor_value(state->task__callbacks, task);
-    if (list == NULL) {
-        return -1;
-    }
     // Pairs of a callback and its context.
-    int alone = PyList_CheckExact(list) && PyList_GET_SIZE(list) == 1
+    int alone = list != NULL && PyList_CheckExact(list) && PyList_GET_SIZE(list) == 1
                 && PyTuple_GET_ITEM(PyList_GET_ITEM(list, 0), 0) == callback;
-    Py_DECREF(list);
+    Py_XDECREF(list);
     if (!alone) {
-        return 0;
+        return list == NULL ? -1 : 0;
     }
     PyObject *args[] = {task, callback};
     PyObject *count = PyObject_Vectorcall(state->task_remove_done_callback, args, 2, NULL);

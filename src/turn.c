@@ -185,29 +185,24 @@ static int
 turn_prepare_lock_held(Turn *self, TurnState before)
 {
     TaskGroup *group = self->group;
+    int rc = 0;
     if (before == TURN_CALL) {
-        if (turn_tells_end_lock_held(self) < 0) {
-            return -1;
-        }
+        rc = turn_tells_end_lock_held(self);
     }
     else if (self->waker != NULL) {
         // This is no step of its Task, which is to get one all the same.
-        if (turn_step_task_lock_held(self, NULL) < 0) {
-            return -1;
-        }
+        rc = turn_step_task_lock_held(self, NULL);
     }
     else if (!group->starting_now) {
         // By its Task's own first step: before that the others could not start.
-        if (schedule_start_lock_held(group) < 0 || wake_waiters_lock_held(group) < 0) {
-            return -1;
-        }
+        rc = schedule_start_lock_held(group) < 0 ? -1 : wake_waiters_lock_held(group);
     }
-    if (self->quiet) {
+    if (rc == 0 && self->quiet) {
         // asyncio copies it when it adds a done callback, which is before the Task has run as well.
         Py_XSETREF(self->context, PyContext_CopyCurrent());
-        return self->context == NULL ? -1 : 0;
+        rc = self->context == NULL ? -1 : 0;
     }
-    return 0;
+    return rc;
 }
 
 /* Hand the caller's coroutine over, a callable's after calling it; a new reference. */

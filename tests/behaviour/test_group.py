@@ -488,6 +488,33 @@ async def test_what_is_scheduled_between_eager_tasks_runs_between_their_ends(gro
     assert counts == [3, 5, 2, 1, 0, 0, 0]
 
 
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="no eager tasks")
+@pytest.mark.loops("asyncio", "debug")
+async def test_who_wraps_call_soon_sees_the_ends_of_eager_tasks_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the loop does not show what is ready, each has a call of its own, and a refusal is the caller's. [G12, X7]"""
+    loop: Any = asyncio.get_running_loop()
+    own, seen = loop.call_soon, []
+
+    def call_soon(callback: Any, *args: Any, context: Any = None) -> Any:
+        seen.extend(args)
+        return own(callback, *args, context=context)
+
+    def refuses(*args: Any, **kwargs: Any) -> None:
+        raise OSError
+
+    async with TaskGroup() as tg:
+        monkeypatch.setattr(loop, "call_soon", call_soon)
+        tasks = [tg.create_task(noop(), eager_start=True) for _ in range(2)]
+        monkeypatch.undo()
+        assert seen == tasks
+        # A loop that shows it, and refuses.
+        monkeypatch.setattr(asyncio.BaseEventLoop, "_call_soon", refuses)
+        with pytest.raises(OSError):
+            tg.create_task(noop(), eager_start=True)
+        monkeypatch.undo()
+        assert tg._tasks == {*tasks}
+
+
 @pytest.mark.parametrize("kind", ["coroutine", "callable", "queued"])
 async def test_what_a_task_has_scheduled_finds_the_group_open(kind: str) -> None:
     """The group ends with its last task's end, though the end of one that ended earlier is seen later. [G2, G10, G16]"""

@@ -673,22 +673,6 @@ async def canceller(world: World) -> None:
         world.group.cancel()
 
 
-@members("other callback", "__eq__")
-def other_callback(world: World, name: str) -> None:
-    """Compared with the group's, when that is taken from the task of a callable."""
-
-    class Other:
-        __hash__ = object.__hash__
-
-        def __eq__(self, other: object) -> bool:
-            return world.strike(False)  # type: ignore[no-any-return]
-
-        def __call__(self, task: object) -> None:
-            pass
-
-    world.jobs += [lambda group: group.create_task(functools.partial(settle, 1)).add_done_callback(Other())] * 2
-
-
 @members("sys", "unraisablehook")
 def reported_error(world: World, name: str) -> None:
     def hook(unraisable: object) -> None:
@@ -762,8 +746,11 @@ NOT_ROWS = {
     "own": OWN,
     "state->CFuture": OWN,
     "state->task_add_done_callback": OWN,
-    "self->state->task_remove_done_callback": OWN,
-    "remove_done_callback": "the same; what it compares: other callback.__eq__",
+    "state->task_remove_done_callback": OWN,
+    "state->task_done": OWN,
+    "self->state->current_task": OWN,
+    "remove_done_callback": OWN,
+    "_callbacks": OWN,
     "state->task_cancel": OWN,
     "state->task_cancelling": OWN,
     "state->task_exception": OWN,
