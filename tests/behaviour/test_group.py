@@ -491,7 +491,7 @@ async def test_what_is_scheduled_between_eager_tasks_runs_between_their_ends(gro
 @pytest.mark.skipif(sys.version_info < (3, 12), reason="no eager tasks")
 @pytest.mark.loops("asyncio", "debug")
 async def test_who_wraps_call_soon_sees_the_ends_of_eager_tasks_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where the loop does not show what is ready, each has a call of its own, and a refusal is the caller's. [G12, X7]"""
+    """Where the loop does not show what is ready, each has its own call, and a refusal is the caller's. [G12, X7]"""
     loop: Any = asyncio.get_running_loop()
     own, seen = loop.call_soon, []
 
@@ -517,7 +517,7 @@ async def test_who_wraps_call_soon_sees_the_ends_of_eager_tasks_one_by_one(monke
 
 @pytest.mark.parametrize("kind", ["coroutine", "callable", "queued"])
 async def test_what_a_task_has_scheduled_finds_the_group_open(kind: str) -> None:
-    """The group ends with its last task's end, though the end of one that ended earlier is seen later. [G2, G10, G16]"""
+    """The group ends with its last task's end, though the end of an earlier one is seen later. [G2, G10, G16]"""
     seen: list[str] = []
 
     async def more() -> None:
@@ -544,7 +544,7 @@ async def test_what_a_task_has_scheduled_finds_the_group_open(kind: str) -> None
 
 @pytest.mark.parametrize("kind", ["coroutine", "callable", "queued"])
 async def test_an_error_is_dealt_with_in_the_context_of_the_call(kind: str) -> None:
-    """As with asyncio's group: a copy of the context of create_task(), in which the task itself changes nothing. [G12]"""
+    """As with asyncio's group: a copy of create_task()'s, in which the task itself changes nothing. [G12]"""
     variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable", default="of the caller")
     seen: list[str] = []
 

@@ -45,7 +45,8 @@ class Mode:
     callables: bool = False  # is ours given callables, where asyncio's is given coroutines?
 
     def __str__(self) -> str:
-        words = [self.loop, *(word for word in ("debug", "limit", "kept", "hooked", "callables") if getattr(self, word))]
+        flags = ("debug", "limit", "kept", "hooked", "callables")
+        words = [self.loop, *(flag for flag in flags if getattr(self, flag))]
         return " ".join([*words, f"{self.factory} factory"] if self.factory else words)
 
 
