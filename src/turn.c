@@ -458,6 +458,29 @@ Turn_get_loop(PyObject *op, void *Py_UNUSED(closure))
 }
 
 static PyObject *
+Turn_get_blocking(PyObject *op, void *Py_UNUSED(closure))
+{
+    int blocking;
+    BEGIN_SECTION(TURN(op)->group);
+    blocking = TURN(op)->blocking;
+    END_SECTION();
+    return PyBool_FromLong(blocking);
+}
+
+static int
+Turn_set_blocking(PyObject *op, PyObject *value, void *Py_UNUSED(closure))
+{
+    int rc = value == NULL ? 0 : PyObject_IsTrue(value);
+    if (rc < 0) {
+        return -1;
+    }
+    BEGIN_SECTION(TURN(op)->group);
+    TURN(op)->blocking = rc != 0;
+    END_SECTION();
+    return 0;
+}
+
+static PyObject *
 Turn_repr(PyObject *op)
 {
     static const char *const names[] = {"call", "queued", "granted", "running", "cancelled", "ended"};
@@ -538,13 +561,8 @@ static PyMethodDef Turn_methods[] = {
     {NULL, NULL, 0, NULL},
 };
 
-/* Its Task alone reads and writes it, when it has been given the turn to wait on. */
-static PyMemberDef Turn_members[] = {
-    {"_asyncio_future_blocking", Py_T_BOOL, offsetof(Turn, blocking), 0, NULL},
-    {NULL, 0, 0, 0, NULL},
-};
-
 static PyGetSetDef Turn_getset[] = {
+    {"_asyncio_future_blocking", Turn_get_blocking, Turn_set_blocking, NULL, NULL},
     {"_loop", Turn_get_loop, NULL, NULL, NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };
@@ -561,7 +579,6 @@ static PyType_Slot Turn_slots[] = {
     {Py_am_await, PyObject_SelfIter},
     {Py_am_send, Turn_am_send},
     {Py_tp_methods, Turn_methods},
-    {Py_tp_members, Turn_members},
     {Py_tp_getset, Turn_getset},
     {0, NULL},
 };
