@@ -50,31 +50,23 @@ wake_waiters_lock_held(TaskGroup *self)
     if (Link_is_empty(&self->waiters) || !(self->aborting || self->finished || slot_is_free(self))) {
         return 0;
     }
-    // What the loop is asked may change the list.
-    Py_ssize_t count = 0;
-    Turn **turns = PyMem_New(Turn *, Link_length(&self->waiters));
-    if (turns == NULL) {
-        PyErr_NoMemory();
-        return -1;
-    }
-    for (Link *link = self->waiters.next; link != &self->waiters; link = link->next) {
-        turns[count++] = (Turn *)Py_NewRef(TURN_OF(link));
-    }
     PyObject *first = NULL;
-    for (Py_ssize_t i = 0; i < count; i++) {
-        if (turns[i]->link.next != NULL && turns[i]->state == TURN_QUEUED && turns[i]->waker != NULL) {
-            turns[i]->state = TURN_RUNNING;
+    Turn *turn = (Turn *)Py_NewRef(TURN_OF(self->waiters.next));
+    while (turn != NULL) {
+        if (turn->state == TURN_QUEUED && turn->waker != NULL) {
+            turn->state = TURN_RUNNING;
             self->woken++;
-            int rc = turn_step_task_lock_held(turns[i], NULL);
-            if (rc < 0 && turns[i]->state == TURN_RUNNING) {
-                turns[i]->state = TURN_QUEUED;      // the next time, then
+            int rc = turn_step_task_lock_held(turn, NULL);
+            if (rc < 0 && turn->state == TURN_RUNNING) {
+                turn->state = TURN_QUEUED;      // the next time, then
                 self->woken--;
             }
             collect_error(self, &first, rc);
         }
-        Py_DECREF(turns[i]);
+        // The loop may have changed the list: if this one has left it, begin again, for those that are woken are passed over.
+        Link *next = turn->link.next == NULL ? self->waiters.next : turn->link.next;
+        Py_SETREF(turn, next == &self->waiters ? NULL : (Turn *)Py_NewRef(TURN_OF(next)));
     }
-    PyMem_Free(turns);
     return raise_collected(first);
 }
 

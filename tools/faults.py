@@ -218,6 +218,9 @@ def import_watched() -> None:
             MEMORY.groups.append(self)
             return WatchedAwait(super().__aenter__())
 
+        def wait_for_slot(self) -> Any:
+            return WatchedAwait(super().wait_for_slot())
+
         def __aexit__(self, *exc: Any) -> Any:
             # Not this call itself: if it fails, the group is never left, as any other context manager.
             return WatchedAwait(super().__aexit__(*exc))
