@@ -21,7 +21,7 @@
 
    Its coroutine tells the turn how it ends, before the Task schedules its done callbacks.  So where nobody hooks into
    the making of tasks it needs no callback ("quiet"): the loop is asked to call the Callback only if the task failed, or
-   is the last one.  A callable's task is quiet from its first step on.  Turns start in the order of the queue, and none
+   may be the last to end.  A callable's task is quiet from its first step on.  Turns start in the order of the queue, and none
    before a newcomer that got a slot earlier.
 
    Who owns what.  The TaskSet owns its tasks; the lists own their turns; a turn owns its group, the caller's coroutine
