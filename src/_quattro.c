@@ -21,8 +21,8 @@
 
    Its coroutine tells the turn how it ends, before the Task schedules its done callbacks.  So where nobody hooks into
    the making of tasks it needs no callback ("quiet"): the loop is asked to call the Callback only if the task failed, or
-   may be the last to end.  A callable's task is quiet from its first step on.  Turns start in the order of the queue, and none
-   before a newcomer that got a slot earlier.
+   may be the last to end.  A callable's task is quiet from its first step on.  Turns start in the order of the queue,
+   and none before a newcomer that got a slot earlier.
 
    Who owns what.  The TaskSet owns its tasks; the lists own their turns; a turn owns its group, the caller's coroutine
    until that is handed over, and the Task that waits on it.  Its `task` is a key into the TaskSet, and borrowed.
