@@ -55,6 +55,7 @@ MUTANTS = [
             "coro",
             "waker",
             "waker_context",
+            "context",
             "message",
             "exc",
             "propagate",

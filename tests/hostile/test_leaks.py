@@ -124,6 +124,11 @@ async def test_the_collector_sees_what_a_turn_holds() -> None:
         await settle(2)
         turn = queued.get_coro().cr_await  # type: ignore[union-attr]
         assert tg._on_task_done in gc.get_referents(turn)
+    async with TaskGroup() as tg:
+        running = tg.create_task(settle)
+        await settle(2)
+        turn = running.get_coro().cr_frame.f_locals["turn"]  # type: ignore[union-attr]
+        assert [op for op in gc.get_referents(turn) if isinstance(op, contextvars.Context)]
 
 
 @pytest.mark.loops("asyncio", "uvloop")
