@@ -520,6 +520,7 @@ async def test_a_granted_turn_that_is_run_by_somebody_else() -> None:
             task.get_coro().send(None)
 
     async def schedules() -> None:
+        await settle(2)  # until the other has parked
         asyncio.get_running_loop().call_soon(run)
 
     with pytest.raises(ExceptionGroup) as caught:
@@ -529,6 +530,7 @@ async def test_a_granted_turn_that_is_run_by_somebody_else() -> None:
     assert [str(error) for error in caught.value.exceptions] == ["cannot reuse already awaited coroutine"]
 
 
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="there a queued task has a callback, which tells")
 @pytest.mark.reports
 @pytest.mark.loops("asyncio", "debug", "uvloop")
 async def test_a_queued_task_that_is_announced_and_closed() -> None:
