@@ -9,6 +9,7 @@ import functools
 import gc
 import inspect
 import itertools
+import sys
 import threading
 import traceback
 import weakref
@@ -1334,6 +1335,7 @@ async def test_outside_cancel(TaskGroup: Any, source: Any, ordered: bool) -> Non
     assert caught.value.args == ("why",) and items.taken == 3
 
 
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="no eager tasks")
 @pytest.mark.loops("eager")
 @SOURCES
 @ORDERED
@@ -1357,6 +1359,7 @@ async def test_items_that_fail_eagerly(TaskGroup: Any, source: Any, ordered: boo
     assert cancel_on_error or results == [2, 4, 6, 8]
 
 
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="no eager tasks")
 @pytest.mark.loops("eager")
 @ORDERED
 async def test_source_that_fails_eagerly(TaskGroup: Any, ordered: bool) -> None:
