@@ -154,30 +154,6 @@ async def slots(n: int) -> None:
 
 
 @kind
-async def mapped(n: int) -> None:
-    count = Count()
-
-    async def job(item: int) -> int:
-        return item + await count.job()
-
-    async with TaskGroup(concurrency_limit=10) as tg:
-        results = [result async for result in tg.map(job, range(n))]
-    assert results == [*range(1, n + 1)]
-    assert (count.ended, count.peak) == (n, min(n, 10))
-
-
-@kind
-async def errors_that_cancel_nothing(n: int) -> None:
-    error = ValueError()
-    try:
-        async with TaskGroup(concurrency_limit=10, cancel_on_error=False) as tg:
-            for i in range(n):
-                tg.create_task(fail(error) if i % 10 == 0 else noop())
-    except* ValueError as group:
-        assert len(group.exceptions) == (n + 9) // 10
-
-
-@kind
 async def background(n: int) -> None:
     count = Count()
     async with TaskGroup(concurrency_limit=1) as tg:
