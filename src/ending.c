@@ -307,14 +307,11 @@ end_soon_lock_held(TaskGroup *self, PyObject *task)
     int shown = loop_last_handle(self, &last);
     int together = shown > 0 && last != NULL && last == self->ended_handle && self->ended != NULL;
     Py_XDECREF(last);
-    if (shown < 0 || self->done == NULL) {
-        return shown < 0 ? -1 : set_finished(self);
+    if (shown <= 0 || self->done == NULL) {
+        return shown < 0 ? -1 : self->done == NULL ? set_finished(self) : call_soon(self, self->done, task, NULL);
     }
     if (together) {
         return PyList_Append(self->ended, task);
-    }
-    if (!shown) {
-        return call_soon(self, self->done, task, NULL);
     }
     PyObject *list = Py_BuildValue("[O]", task);
     PyObject *handle = list == NULL ? NULL : schedule(self, self->done, list, NULL);

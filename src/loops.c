@@ -335,10 +335,9 @@ task_is_running(TaskGroup *self, const void *task)
 int
 no_task_is_running(TaskGroup *self)
 {
-    if (PyThread_get_thread_ident() != self->thread) {
-        return 0;
-    }
-    PyObject *current = call_in_module(self->state->tasks, self->state->str_current_task, self->loop);
+    int own = PyThread_get_thread_ident() == self->thread;
+    quattro_state *state = self->state;
+    PyObject *current = own ? call_in_module(state->tasks, state->str_current_task, self->loop) : Py_NewRef(Py_False);
     int rc = current == NULL ? -1 : current == Py_None;
     Py_XDECREF(current);
     return rc;

@@ -86,9 +86,7 @@ turn_ends_outside_lock_held(Turn *self)
         return 0;
     }
     int running = task_is_running(self->group, self->task);
-    if (running < 0) {
-        report_unraisable((PyObject *)self);
-    }
+    report_unraisable((PyObject *)self);        // if it can't be said
     return running == 0;
 }
 
