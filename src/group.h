@@ -74,7 +74,7 @@ typedef struct Turn {
     PyObject *message;          // cancel()'s
     PyObject *context;          // of a quiet Task that runs: in which its end is seen
     PyObject *hook;             // somebody's _on_task_done, NULL for ours
-    const void *task;           // a key into group->tasks, never followed
+    const void *task;           // a key into group->tasks, followed only while it is there
     TurnState state;
     unsigned blocking : 1;      // _asyncio_future_blocking
     unsigned slot : 1;          // holds one

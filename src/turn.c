@@ -78,16 +78,15 @@ turn_see_failure_lock_held(Turn *self)
 }
 
 /* Does run_turn() end in no step of its quiet Task, but closed by its finalizer or run by somebody who got hold of it?
-   The loop may have been closed by then, where nobody can be told of an end. */
+   The loop may have been closed by then, where nobody can be told of an end.  -1 on error. */
 static int
 turn_ends_outside_lock_held(Turn *self)
 {
-    if (!self->quiet || self->group->loop == NULL) {
-        return 0;
+    if (self->waker != NULL || !self->quiet || self->group->loop == NULL) {
+        return self->waker != NULL;
     }
     int running = task_is_running(self->group, self->task);
-    report_unraisable((PyObject *)self);        // if it can't be said
-    return running == 0;
+    return running < 0 ? -1 : !running;
 }
 
 /* The Task is to get its step all the same, and with it the error that such a coroutine raises.  So the turn keeps its
@@ -111,18 +110,10 @@ turn_ended_outside_lock_held(Turn *self)
     return raise_collected(first);
 }
 
-/* run_turn() tells that it is about to return, or to raise: CancelledError if `failed` is 0. */
+/* run_turn() ends in the step that its Task takes. */
 static int
-turn_end_lock_held(Turn *self, int failed)
+turn_ended_inside_lock_held(Turn *self, int failed)
 {
-    ASSERT_LOCKED(self->group);
-    if (self->state == TURN_ENDED) {
-        return 0;
-    }
-    turn_close_coro(self);
-    if (self->waker != NULL || turn_ends_outside_lock_held(self)) {
-        return turn_ended_outside_lock_held(self);
-    }
     turn_leave_lock_held(self, TURN_ENDED);
     if (failed) {
         return turn_see_failure_lock_held(self);
@@ -141,6 +132,24 @@ turn_end_lock_held(Turn *self, int failed)
     }
     self->quiet = 0;
     return leave_lock_held(self->group, self->task, self->context);
+}
+
+/* run_turn() tells that it is about to return, or to raise: CancelledError if `failed` is 0. */
+static int
+turn_end_lock_held(Turn *self, int failed)
+{
+    ASSERT_LOCKED(self->group);
+    if (self->state == TURN_ENDED) {
+        return 0;
+    }
+    turn_close_coro(self);
+    PyObject *first = NULL;
+    int outside = turn_ends_outside_lock_held(self);
+    failed |= outside < 0;      // an interrupt, say, is what the task fails with
+    collect_error(self, &first, outside);
+    collect_error(self, &first, outside > 0 ? turn_ended_outside_lock_held(self)
+                                            : turn_ended_inside_lock_held(self, failed));
+    return raise_collected(first);
 }
 
 /* CancelledError, with the message that cancel() was given. */
@@ -169,12 +178,18 @@ turn_tells_end_lock_held(Turn *self)
     if (tag < 0 || (tag & KIND_MASK) == KIND_BACKGROUND || group->done == NULL) {
         return 0;
     }
-    int taken_back = take_back_callback(group, (PyObject *)self->task, group->done);
-    if (taken_back > 0) {
+    PyObject *task = Py_NewRef((PyObject *)self->task);
+    PyObject *done = Py_NewRef(group->done);
+    int taken_back = take_back_callback(group, task, done);
+    // The callback's context goes with it, and maybe the last reference to somebody's object, who announces the end.
+    tag = TaskSet_tag(&group->tasks, task);
+    if (taken_back > 0 && tag >= 0) {
         self->quiet = 1;
         self->slot = (tag & KIND_MASK) == KIND_SLOT;
-        TaskSet_set_tag(&group->tasks, self->task, (tag & MARK) | KIND_PLAIN);
+        TaskSet_set_tag(&group->tasks, task, (tag & MARK) | KIND_PLAIN);
     }
+    Py_DECREF(done);
+    Py_DECREF(task);
     return taken_back < 0 ? -1 : 0;
 }
 

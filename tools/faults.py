@@ -250,6 +250,7 @@ class Run:
         self.wrong: list[str] = []
         self.never: list[str] = []  # what nothing excuses
         self.excused = self.failed_callbacks = 0
+        self.path = path.__name__
         self.loop = loop_class(Selector())
         self.loop.set_exception_handler(self.report)
         sys.unraisablehook = self.unraisable
@@ -288,8 +289,8 @@ class Run:
             self.excused += 1  # its exit was broken off, or could not even be called
         elif isinstance(error, RuntimeError) and "never retrieved" in message:
             self.excused += 1  # what a stranger was told who waited for a slot, in a path that ended before it asked
-        elif isinstance(error, ValueError) and "never retrieved" in message:
-            pass  # an eager task has failed before it could not be adopted: its error is not lost
+        elif self.path == "eager_error" and isinstance(error, ValueError) and "never retrieved" in message:
+            pass  # its task has failed before it could not be adopted: the error is not lost
         elif message != "Task was destroyed but it is pending!" and "cannot reuse already awaited" not in str(error):
             # (Those two are of a Task whose creation failed, before or after it had scheduled its first step.)
             self.wrong.append(f"{message}: {error!r}")

@@ -151,9 +151,16 @@ MUTANTS = [
     ),
     Mutant(
         "a callable keeps the group's callback",
-        "taken_back = take_back_callback(group, (PyObject *)self->task, group->done);",
+        "taken_back = take_back_callback(group, task, done);",
         "taken_back = 1;",
         "group limit",
+    ),
+    Mutant(
+        "a callable tells its end, though somebody has announced it",
+        "if (taken_back > 0 && tag >= 0) {",
+        "if (taken_back > 0) {",
+        "internals:taken_back",
+        since=(3, 12),
     ),
     Mutant(
         "a callable's slot is lost",
@@ -181,7 +188,7 @@ MUTANTS = [
     ),
     Mutant(
         "a coroutine that others finish is the task's end",
-        "return running == 0;",
+        "return running < 0 ? -1 : !running;",
         "return 0;",
         "internals:somebody_else",
     ),

@@ -7,7 +7,7 @@ import ctypes
 import gc
 import sys
 import weakref
-from contextvars import Context, copy_context
+from contextvars import Context, ContextVar, copy_context
 from typing import Any
 
 import pytest
@@ -594,3 +594,31 @@ async def test_every_displaced_error_is_reported_whatever_the_handler_raises() -
                 await settle(1)
                 raise SystemExit
     assert [type(error) for error in reports] == [ValueError, ValueError, ValueError, KeyboardInterrupt]
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="a task does not show its context")
+@pytest.mark.loops("asyncio", "debug", "uvloop")
+async def test_what_goes_with_the_context_of_a_callback_that_is_taken_back() -> None:
+    """It may announce the end of the very task that takes its first step, and is then none of the group's."""
+    variable: ContextVar[Any] = ContextVar("variable", default=None)
+    announced: list[Any] = []
+
+    class Last:
+        def __init__(self, group: TaskGroup) -> None:
+            self.group = group
+
+        def __del__(self) -> None:
+            announced.append(task)
+            self.group._on_task_done(task)
+
+    for limit in (None, 2):
+        async with TaskGroup(concurrency_limit=limit) as tg:
+            tg.create_task(settle(4))
+            variable.set(Last(tg))
+            task: asyncio.Task[None] = tg.create_task(lambda: settle(1))
+            variable.set(None)
+            task.get_context().run(variable.set, None)  # the callback's has the last one
+            await settle(1)
+            assert announced.pop() is task
+            assert task not in tg._tasks and tg.statistics().running == 1
+        assert task.done()

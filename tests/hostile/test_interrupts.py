@@ -191,3 +191,32 @@ def test_the_loop_that_says_so_has_nothing_to_do() -> None:
     """The tests above would end with an error, and not hang, if a task were lost."""
     with pytest.raises(Idle):
         run(asyncio.SelectorEventLoop(Selector()), forever())
+
+
+@pytest.mark.skipif(sys.version_info >= (3, 12), reason="asyncio's current_task() is in C")
+def test_an_interrupt_as_a_callable_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C while the C asks whether this is the task's own step: the interrupt gets out, as from the task itself."""
+
+    class Current(dict[Any, Any]):
+        armed = False
+
+        def get(self, key: Any, default: Any = None) -> Any:
+            if self.armed:
+                self.armed = False
+                raise KeyboardInterrupt
+            return known.get(key, default)
+
+    known = asyncio.tasks._current_tasks  # type: ignore[attr-defined]
+    current = Current()
+    monkeypatch.setattr(asyncio.tasks, "_current_tasks", current)
+
+    async def ends() -> None:
+        current.armed = True
+
+    async def main() -> None:
+        async with TaskGroup() as tg:
+            tg.create_task(ends)
+
+    loop = asyncio.SelectorEventLoop(Selector())
+    out = run(loop, main())
+    assert [type(error) for error in out] == [KeyboardInterrupt] * 2  # of the task, and of the group, which raises it
