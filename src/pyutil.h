@@ -15,15 +15,23 @@ report_unraisable(PyObject *where)
     }
 }
 
+static inline int
+is_base_error(PyObject *exc)
+{
+    return PyErr_GivenExceptionMatches(exc, PyExc_SystemExit)
+           || PyErr_GivenExceptionMatches(exc, PyExc_KeyboardInterrupt);
+}
+
 /* Every one of several calls is made, whichever fails: of one that has (rc < 0), take the error that is set.  The first
-   one is kept in *first, others are reported. */
+   one is kept in *first (the first that leaves the loop, if there is one), others are reported. */
 static inline void
 collect_error(void *where, PyObject **first, int rc)
 {
-    if (rc < 0 && *first == NULL) {
-        *first = PyErr_GetRaisedException();
-    }
-    else if (rc < 0) {
+    if (rc < 0) {
+        PyObject *exc = PyErr_GetRaisedException();
+        int keep = *first == NULL || (is_base_error(exc) && !is_base_error(*first));
+        PyErr_SetRaisedException(keep ? *first : exc);
+        *first = keep ? exc : *first;
         report_unraisable((PyObject *)where);
     }
 }
@@ -127,13 +135,6 @@ call_in_module(PyObject *module, PyObject *name, PyObject *arg)
     PyObject *result = arg == NULL ? PyObject_CallNoArgs(function) : PyObject_CallOneArg(function, arg);
     Py_DECREF(function);
     return result;
-}
-
-static inline int
-is_base_error(PyObject *exc)
-{
-    return PyErr_GivenExceptionMatches(exc, PyExc_SystemExit)
-           || PyErr_GivenExceptionMatches(exc, PyExc_KeyboardInterrupt);
 }
 
 /* Is this the bound method that a C function of our own makes of this object? */

@@ -7,7 +7,7 @@ import sys
 from typing import Any
 
 import pytest
-from helpers import Idle, Selector, forever, noop, settle
+from helpers import Idle, Selector, fail, forever, noop, settle
 
 from quattro import TaskGroup
 
@@ -220,3 +220,25 @@ def test_an_interrupt_as_a_callable_ends(monkeypatch: pytest.MonkeyPatch) -> Non
     loop = asyncio.SelectorEventLoop(Selector())
     out = run(loop, main())
     assert [type(error) for error in out] == [KeyboardInterrupt] * 2  # of the task, and of the group, which raises it
+
+
+def test_an_error_of_a_hook_and_an_exit_of_the_parent(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A task's end brings both: SystemExit leaves the loop, which would else run for ever, and the other is reported."""
+
+    class Hooked(TaskGroup):
+        def _abort(self) -> None:
+            super()._abort()
+            raise ValueError("hook")
+
+    async def main() -> None:
+        with pytest.raises(ExceptionGroup):
+            async with Hooked() as tg:
+                tg.create_task(fail(KeyError()))
+        raise SystemExit(3)
+
+    reported: list[Any] = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda unraisable: reported.append(unraisable.exc_type))
+    loop = asyncio.SelectorEventLoop(Selector())
+    with pytest.raises(SystemExit):
+        run(loop, main())
+    assert reported == [ValueError]
