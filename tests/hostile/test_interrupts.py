@@ -242,3 +242,33 @@ def test_an_error_of_a_hook_and_an_exit_of_the_parent(monkeypatch: pytest.Monkey
     with pytest.raises(SystemExit):
         run(loop, main())
     assert reported == [ValueError]
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, LookupError])
+def test_a_stop_that_cannot_be_put_off(error: type[BaseException]) -> None:
+    """The loop refuses to look again when who was woken for a slot has moved: the background tasks are stopped now."""
+
+    class Loop(asyncio.SelectorEventLoop):
+        armed = True
+
+        def call_soon(self, callback: Any, *args: Any, **kwargs: Any) -> asyncio.Handle:
+            if self.armed and getattr(callback, "__name__", "") == "_stop":
+                self.armed = False
+                raise error
+            return super().call_soon(callback, *args, **kwargs)
+
+    async def produce(tg: TaskGroup) -> None:
+        await tg.wait_for_slot()
+        await forever()
+
+    async def main() -> None:
+        async with TaskGroup(concurrency_limit=1) as tg:
+            tg.create_task(settle(3))
+            producers.append(tg.create_background_task(produce(tg)))
+            await settle(1)
+
+    producers: list[Any] = []
+    loop = Loop(Selector())
+    loop.set_exception_handler(lambda loop, context: None)
+    run(loop, main())
+    assert not loop.armed and producers[0].cancelled()
