@@ -391,7 +391,7 @@ Turn_cancel(PyObject *op, PyObject *const *args, Py_ssize_t nargs, PyObject *kwn
 static int
 turn_add_waker_lock_held(Turn *self, PyObject *waker, PyObject *context)
 {
-    if (self->waker != NULL) {
+    if (self->waker != NULL && !self->waiter) {
         PyErr_SetString(PyExc_RuntimeError, "a turn has one task");
         return -1;
     }
@@ -405,8 +405,9 @@ turn_add_waker_lock_held(Turn *self, PyObject *waker, PyObject *context)
         self->wakeup = ((PyCFunctionObject *)waker)->m_ml;
         waker = PyCFunction_GET_SELF(waker);
     }
-    self->waker = Py_NewRef(waker);
-    self->waker_context = context == Py_None ? NULL : Py_XNewRef(context);
+    // Who waits for a slot has one still if it was woken although the loop had raised.
+    Py_XSETREF(self->waker, Py_NewRef(waker));
+    Py_XSETREF(self->waker_context, context == Py_None ? NULL : Py_XNewRef(context));
     switch (self->state) {
     case TURN_QUEUED:
         // Who waits for a slot may have missed it.
@@ -438,7 +439,7 @@ Turn_result(PyObject *op, PyObject *Py_UNUSED(ignored))
     if (self->state == TURN_CANCELLED) {
         turn_raise_cancelled(self);
     }
-    else if (self->state == TURN_QUEUED) {
+    else if (self->state == TURN_QUEUED && !self->waiter) {
         PyErr_SetString(self->group->state->InvalidStateError, "Result is not set.");
     }
     else {
