@@ -395,10 +395,10 @@ turn_add_waker_lock_held(Turn *self, PyObject *waker, PyObject *context)
         PyErr_SetString(PyExc_RuntimeError, "a turn has one task");
         return -1;
     }
-    // asyncio.Task gives a builtin method of itself.  That is not kept while it waits, which may be long: it is one object
-    // more for each task that queues, and for the collector to visit.
+    // asyncio.Task gives a builtin method of itself.  That is not kept while it is queued, which may be long: it is one object
+    // more for each task, and for the collector to visit.  Others need it, as there may be no memory for a new one then.
     self->wakeup = NULL;
-    if (PyCFunction_CheckExact(waker) && PyCFunction_GET_FLAGS(waker) == METH_O
+    if (!self->waiter && PyCFunction_CheckExact(waker) && PyCFunction_GET_FLAGS(waker) == METH_O
         && PyCFunction_GET_SELF(waker) != NULL
         && Py_IS_TYPE(PyCFunction_GET_SELF(waker), (PyTypeObject *)self->group->state->CTask))
     {

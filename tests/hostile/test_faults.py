@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
+import functools
+import gc
 import os
 import subprocess
 import sys
 import textwrap
 from pathlib import Path
+from typing import Any
 
 import pytest
+from helpers import Selector, settle
+
+import quattro
+from quattro import _quattro
 
 _testcapi = pytest.importorskip("_testcapi", reason="this CPython was installed without its test modules")
 
@@ -73,3 +81,42 @@ def test_life() -> None:
 def test_what_is_excused() -> None:
     """asyncio.TaskGroup waits for ever in the same places."""
     assert faults("stock", "1", "create_task", "child_error").stdout.count("waits (excused)") == 2
+
+
+@pytest.mark.parametrize("waits", ["exit", "slot"])
+@pytest.mark.parametrize("first", range(3))
+def test_who_waits_is_woken_without_memory(waits: str, first: int) -> None:
+    """Once call_soon() runs it has what it needs: whoever waits for a slot, or for the last task, goes on."""
+
+    class Loop(asyncio.SelectorEventLoop):
+        armed = False
+
+        def call_soon(self, callback: Any, one: Any = None, *, context: Any = None) -> asyncio.Handle:  # type: ignore[override]
+            _testcapi.remove_mem_hooks()  # the call itself has taken no memory
+            if self.armed and isinstance(callback, _quattro._Callback):
+                self.armed = False
+                callback = functools.partial(without_memory, callback)
+            return super().call_soon(callback, *[one] * (one is not None), context=context)
+
+    def without_memory(function: Any, argument: Any) -> None:
+        loop.call_soon(int)  # so that the parent goes on by way of the loop
+        gc.collect()  # empties CPython's free lists
+        _testcapi.set_nomemory(first, first + 1)
+        try:
+            function(argument)
+        finally:
+            _testcapi.remove_mem_hooks()
+
+    async def main() -> None:
+        async with quattro.TaskGroup(concurrency_limit=1) as tg:
+            tg.create_task(settle(2))
+            await settle(1)
+            loop.armed = True
+            if waits == "slot":
+                await tg.wait_for_slot()
+
+    loop = Loop(Selector())
+    loop.set_exception_handler(lambda loop, context: None)
+    loop.run_until_complete(main())
+    loop.close()
+    assert not loop.armed
