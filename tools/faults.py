@@ -234,7 +234,7 @@ class Loop(asyncio.SelectorEventLoop):
     """The callbacks that are ours are calls into our C."""
 
     def call_soon(self, callback: Any, *args: Any, **kwargs: Any) -> Any:
-        if isinstance(callback, types.BuiltinMethodType) and isinstance(callback.__self__, OURS):
+        if isinstance(getattr(callback, "__self__", None), OURS):
             callback, args = MEMORY, (functools.partial(callback, *args),)
         try:
             return super().call_soon(callback, *args, **kwargs)
