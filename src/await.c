@@ -487,6 +487,22 @@ Await_iternext(PyObject *op)
     return iternext_result(rc, result);
 }
 
+/* Two tasks can't await it: only one would be woken. */
+static PyObject *
+Await_await(PyObject *op)
+{
+    Await *self = (Await *)op;
+    int waits;
+    BEGIN_SECTION(self->group);
+    waits = self->started && self->stage != AWAIT_DONE;
+    END_SECTION();
+    if (waits) {
+        PyErr_SetString(PyExc_RuntimeError, "coroutine is being awaited already");
+        return NULL;
+    }
+    return Py_NewRef(op);
+}
+
 static PyObject *
 Await_send(PyObject *op, PyObject *Py_UNUSED(value))
 {
@@ -636,7 +652,7 @@ static PyType_Slot Await_slots[] = {
     {Py_tp_finalize, Await_finalize},
     {Py_tp_iter, PyObject_SelfIter},
     {Py_tp_iternext, Await_iternext},
-    {Py_am_await, PyObject_SelfIter},
+    {Py_am_await, Await_await},
     {Py_am_send, Await_am_send},
     {Py_tp_methods, Await_methods},
     {0, NULL},

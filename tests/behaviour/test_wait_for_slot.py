@@ -808,6 +808,22 @@ async def test_awaited_twice(TaskGroup: Any) -> None:
             await waiting
 
 
+async def test_awaited_by_two(TaskGroup: Any) -> None:
+    """The second to await it, while the first waits, gets a RuntimeError, as with any coroutine."""
+
+    async def wait(awaitable: Any) -> None:
+        await awaitable
+
+    async with full_group(TaskGroup) as (tg, gates):
+        waiting = tg.wait_for_slot()
+        tasks = [asyncio.ensure_future(wait(waiting)) for _ in range(2)]
+        await settle(2)
+        with pytest.raises(RuntimeError, match="being awaited already"):
+            await tasks[1]
+        gates.end()
+        await tasks[0]
+
+
 def test_arguments(TaskGroup: Any) -> None:
     """It takes none."""
     with pytest.raises(TypeError):

@@ -226,7 +226,7 @@ def test_an_interrupt_as_a_callable_ends(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_an_error_of_a_hook_and_an_exit_of_the_parent(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A task's end brings both: SystemExit leaves the loop, which would else run for ever, and the other is reported."""
+    """One task's end brings both: SystemExit leaves the loop, which else would run for ever; the other is reported."""
 
     class Hooked(TaskGroup):
         def _abort(self) -> None:
