@@ -353,6 +353,8 @@ class Run:
         gone = ["<turn running>", "<turn cancelled>"]
         if MEMORY.stop > MEMORY.first + 1:
             gone.append("<turn granted>")
+        if half_made:  # no task of the group's: it waits for a slot, until the next one comes back
+            gone.append("<turn queued>")
         if self.was_refused() and repr(waits_for) in gone:
             return True
         # A Task that could not even be entered, which takes memory before 3.14.
