@@ -382,7 +382,8 @@ leave_waiters_lock_held(Await *self)
     self->turn = NULL;
     if (turn != NULL) {
         self->group->woken -= turn->state == TURN_RUNNING;
-        turn_leave_lock_held(turn, TURN_ENDED);
+        // A Task that waits on it, because this is not its step, can be cancelled still.
+        turn_leave_lock_held(turn, turn->waker == NULL ? TURN_ENDED : TURN_QUEUED);
         Py_DECREF(turn);
     }
 }

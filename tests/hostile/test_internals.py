@@ -231,6 +231,29 @@ async def test_a_parent_whose_exit_is_broken_off_by_a_stranger_can_be_cancelled(
     assert parent.cancelled() or isinstance(parent.exception(), RuntimeError)
 
 
+@pytest.mark.parametrize("how", ["close", "fail"])
+async def test_a_waiter_for_a_slot_that_is_broken_off_by_a_stranger_can_be_cancelled(how: str) -> None:
+    """The same of the task that waits for a slot."""
+    async with TaskGroup(concurrency_limit=1) as tg:
+        tg.create_task(settle(5))
+        await settle(1)
+        waiting: Any = tg.wait_for_slot()
+
+        async def wait() -> None:
+            await waiting
+
+        task = asyncio.create_task(wait())
+        await settle(1)
+        if how == "close":
+            waiting.close()
+        else:
+            with pytest.raises(KeyError):
+                waiting.throw(KeyError())
+        task.cancel()
+        await settle(2)
+        assert isinstance(task.exception(), RuntimeError)
+
+
 @pytest.mark.loops("factory")
 async def test_a_group_that_is_left_under_a_task_that_joins_it() -> None:
     """A Task class whose add_done_callback() leaves the group and fails: the group lets go of all that it held."""
