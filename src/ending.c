@@ -158,16 +158,17 @@ parent_may_step(TaskGroup *self)
     return idle <= 0 ? idle : no_task_is_running(self);
 }
 
-/* The last task has ended: have the parent, which waits on this turn, take its next step, now or by way of the loop. */
+/* The last task has ended: have the parent, which waits on this turn, take its next step, now if it may or by way of the
+   loop. */
 static int
-wake_parent_lock_held(TaskGroup *self, Turn *waiter)
+wake_parent_lock_held(TaskGroup *self, Turn *waiter, int may_step)
 {
     ASSERT_LOCKED(self);
     if (waiter->waker == NULL || self->loop == NULL) {
         return 0;               // add_done_callback() will see that it need not wait
     }
     PyObject *first = NULL;
-    int now = parent_may_step(self);
+    int now = may_step ? parent_may_step(self) : 0;
     collect_error(self, &first, now);
     collect_error(self, &first, now > 0 && waiter->waker_context != NULL
                                 ? turn_step_task_now_lock_held(waiter, (PyObject *)waiter, 0)
@@ -208,19 +209,6 @@ take_error_lock_held(TaskGroup *self, PyObject *task, PyObject *exc, int backgro
     }
     Py_XDECREF(parent);
     return raise_collected(first);
-}
-
-/* Ask a task that is done how it ended. */
-static int
-take_outcome_lock_held(TaskGroup *self, PyObject *task, int background)
-{
-    PyObject *exc;
-    int rc = task_error(self->state, task, &exc);
-    if (rc > 0) {
-        rc = take_error_lock_held(self, task, exc, background);
-        Py_DECREF(exc);
-    }
-    return rc;
 }
 
 /* Turns whose Tasks have been announced to have ended, but have not: their coroutines will not run. */
@@ -266,14 +254,24 @@ task_ended_lock_held(TaskGroup *self, PyObject *task, PyObject *error)
         waiter = (Turn *)Py_NewRef(self->waiter);
         waiter->state = TURN_RUNNING;
     }
-    collect_error(task, &first, error == NULL ? take_outcome_lock_held(self, task, kind == KIND_BACKGROUND)
-                                              : take_error_lock_held(self, task, error, kind == KIND_BACKGROUND));
+    PyObject *exc = Py_XNewRef(error);
+    int failed = error != NULL ? 1 : task_error(self->state, task, &exc);
+    collect_error(task, &first, failed);
+    if (waiter != NULL && failed > 0) {
+        // Before whatever somebody's _abort() or cancel() may schedule, as asyncio's.
+        collect_error(task, &first, wake_parent_lock_held(self, waiter, 0));
+        Py_CLEAR(waiter);
+    }
+    if (failed > 0) {
+        collect_error(task, &first, take_error_lock_held(self, task, exc, kind == KIND_BACKGROUND));
+        Py_DECREF(exc);
+    }
     if (kind == KIND_SLOT) {
         collect_error(task, &first, release_and_start_lock_held(self));
     }
     collect_error(task, &first, stop_background_lock_held(self));
     if (waiter != NULL) {
-        collect_error(task, &first, wake_parent_lock_held(self, waiter));
+        collect_error(task, &first, wake_parent_lock_held(self, waiter, 1));
         Py_DECREF(waiter);
     }
     drop_callbacks_lock_held(self);

@@ -111,9 +111,15 @@ MUTANTS = [
     # The parent that steps within the last callback, and the loop that says whether anything else is ready.
     Mutant(
         "the parent never steps early",
-        "int now = parent_may_step(self);",
+        "int now = may_step ? parent_may_step(self) : 0;",
         "int now = 0;",
         "group:goes_on_within",
+    ),
+    Mutant(
+        "the parent comes after what an abort schedules",
+        "if (waiter != NULL && failed > 0) {",
+        "if (0) {",
+        "group:an_abort_schedules",
     ),
     Mutant(
         "the parent steps within another task",
@@ -213,8 +219,8 @@ MUTANTS = [
     ),
     Mutant(
         "a loop that raises then is not asked again",
-        "now = parent_may_step(self);\n    collect_error(self, &first, now);",
-        "now = parent_may_step(self);\n    if (now < 0) { return -1; }",
+        "parent_may_step(self) : 0;\n    collect_error(self, &first, now);",
+        "parent_may_step(self) : 0;\n    if (now < 0) { return -1; }",
         "hostile:say_what_is_ready",
     ),
     Mutant(

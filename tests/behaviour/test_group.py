@@ -812,6 +812,25 @@ async def test_callbacks_that_a_task_gives_itself_run_before_the_parent_goes_on(
     assert seen == ["callback", "callback", "parent"]
 
 
+@pytest.mark.parametrize("limit", [None, 9])
+async def test_what_an_abort_schedules_comes_after_the_parent(limit: int | None) -> None:
+    """The parent has been woken when the last task's error aborts the group, as in asyncio. [G12]"""
+    loop = asyncio.get_running_loop()
+    seen: list[str] = []
+
+    class Hooked(TaskGroup):
+        def _abort(self) -> None:
+            loop.call_soon(seen.append, "scheduled")
+            super()._abort()
+
+    with pytest.raises(ExceptionGroup):
+        async with Hooked(concurrency_limit=limit) as tg:
+            tg.create_task(fail(ValueError()))
+    seen.append("parent")
+    await settle()
+    assert seen == ["parent", "scheduled"]
+
+
 @pytest.mark.loops("asyncio")
 @pytest.mark.parametrize("own", ["nothing", "create_task", "_ready"])
 async def test_what_is_ready_runs_before_the_parent_goes_on(own: str, monkeypatch: pytest.MonkeyPatch) -> None:
