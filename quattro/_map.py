@@ -37,6 +37,9 @@ class _End:
 
     __slots__ = ("_asyncio_future_blocking", "_callbacks", "_cancelled", "_context", "_task")
 
+    # So that isinstance() says so: anyio asks that of what a task waits on, before it asks it for more.
+    __class__ = asyncio.Future  # type: ignore[assignment]
+
     def __init__(self, task: asyncio.Task[Any]) -> None:
         self._task = task
         self._cancelled: tuple[Any, ...] | None = None  # the arguments of the CancelledError
@@ -62,6 +65,12 @@ class _End:
         self._cancelled = () if msg is None else (msg,)
         self.get_loop().call_soon(self._callbacks.pop(), self, context=self._context)
         return True
+
+    def done(self) -> bool:
+        return self._cancelled is not None or self._task.done()
+
+    def cancelled(self) -> bool:
+        return self._cancelled is not None
 
     def result(self) -> None:
         if self._cancelled is not None:

@@ -459,6 +459,23 @@ Turn_done(PyObject *op, PyObject *Py_UNUSED(ignored))
     return PyBool_FromLong(done);
 }
 
+static PyObject *
+Turn_cancelled(PyObject *op, PyObject *Py_UNUSED(ignored))
+{
+    int cancelled;
+    BEGIN_SECTION(TURN(op)->group);
+    cancelled = TURN(op)->state == TURN_CANCELLED;
+    END_SECTION();
+    return PyBool_FromLong(cancelled);
+}
+
+/* So that isinstance(turn, asyncio.Future) holds: anyio asks that of what a Task waits on, before it asks it for more. */
+static PyObject *
+Turn_get_class(PyObject *op, void *Py_UNUSED(closure))
+{
+    return Py_NewRef(TURN(op)->group->state->CFuture);
+}
+
 /* The Task asks a future for get_loop() first; but where there is no such method, an attribute is quicker. */
 static PyObject *
 Turn_get_loop(PyObject *op, void *Py_UNUSED(closure))
@@ -572,12 +589,14 @@ static PyMethodDef Turn_methods[] = {
     {"add_done_callback", (PyCFunction)(void (*)(void))Turn_add_done_callback, METH_FASTCALL | METH_KEYWORDS, NULL},
     {"result", Turn_result, METH_NOARGS, NULL},
     {"done", Turn_done, METH_NOARGS, NULL},
+    {"cancelled", Turn_cancelled, METH_NOARGS, NULL},
     {NULL, NULL, 0, NULL},
 };
 
 static PyGetSetDef Turn_getset[] = {
     {"_asyncio_future_blocking", Turn_get_blocking, Turn_set_blocking, NULL, NULL},
     {"_loop", Turn_get_loop, NULL, NULL, NULL},
+    {"__class__", Turn_get_class, NULL, NULL, NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };
 

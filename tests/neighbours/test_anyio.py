@@ -43,6 +43,44 @@ async def careful(log: Log, name: Any) -> None:
             log.events.append(("cleaned", name))
 
 
+async def test_a_scope_that_ends_with_the_last_task() -> None:
+    """The parent has been woken by then: it is cancelled at its next await, as after asyncio's group. [G12]"""
+    seen: list[str] = []
+    with anyio.CancelScope() as scope:
+        async with TaskGroup() as tg:
+            tg.create_task(noop()).add_done_callback(lambda _: scope.cancel())
+        seen.append("left")
+        await settle()
+        seen.append("not cancelled")
+    assert seen == ["left"] and scope.cancelled_caught
+
+
+@pytest.mark.parametrize("waits", ["at the exit", "in the queue", "for a slot", "for a map"])
+async def test_what_anyio_knows_of_a_task_that_waits(waits: str) -> None:
+    """Whether it has been cancelled, and that it waits."""
+
+    async def main() -> None:
+        async with TaskGroup(concurrency_limit=1) as tg:
+            tg.create_task(forever())
+            if waits == "in the queue":
+                await asyncio.gather(tg.create_task(noop()))
+            elif waits == "for a slot":
+                await tg.wait_for_slot()
+            elif waits == "for a map":
+                await anext(aiter(tg.map(asyncio.sleep, [0])))
+
+    task = asyncio.create_task(main())
+    await settle()
+    (waiter,) = [each for each in asyncio.all_tasks() if each.get_coro().__name__ == "noop"] or [task]
+    info = next(info for info in anyio.get_running_tasks() if info.id == id(waiter))
+    await asyncio.wait_for(anyio.wait_all_tasks_blocked(), 10)
+    assert not info.has_pending_cancellation()
+    waiter.cancel()
+    assert info.has_pending_cancellation()
+    task.cancel()
+    await asyncio.wait([task])
+
+
 @pytest.mark.parametrize("where", ["in the body", "at the exit"])
 async def test_fail_after_around_a_group(where: str) -> None:
     """anyio cancels who is in the scope again and again until it has left: the tasks of the group feel it once."""
