@@ -95,27 +95,33 @@ def weighted(choices: str) -> tuple[str, ...]:
 
 # What stands in a callback, a task, a group's body: names of methods of Writer.
 ANYWHERE = """look*6 look_at_group*4 set_result*9 set_error*2 cancel_future set_event*4 set_variable*4 call_soon*5
-    when_idle*2 callback*7 cancel*5 cancel_main cancel_group*2 outside fail*5 stop_loop log """
-AWAITS = """step*20 wait_task*10 gather*4 gather_errors*2 shield*3 wait*3 wait_for*3 wait_future*5
-    shield_future*2 wait_event*3 suppress*8 lastly*3 timeout*2 """
+    when_idle*2 when_hooked*2 when_reported*2 callback*7 cancel*5 cancel_main cancel_group*2 outside fail*5 stop_loop
+    log """
+AWAITS = """step*20 wait_task*10 gather*4 gather_errors*2 as_completed*2 shield*3 wait*3 wait_for*3 wait_future*5
+    shield_future*2 wait_event*3 suppress*8 lastly*3 timeout*2 generator*2 """
 IN_CALLBACK = weighted(ANYWHERE + "spawn*6")
 IN_TASK = weighted(ANYWHERE + AWAITS + "spawn*8 group*2 abandon*3 cancel_self uncancel fail*4 fail_base leave")
-IN_BODY = weighted(ANYWHERE + AWAITS + "spawn*160 group*4 cancel_self uncancel fail_base leave")
+BODY = ANYWHERE + AWAITS + "spawn*160 group*4 cancel_self uncancel fail_base leave "
+IN_BODY = weighted(BODY)
+IN_GENERATOR = weighted(BODY + "give*80")
 
 IN_ABANDONED = weighted("spawn*6 set_variable*4 step cancel_self")
-NESTING = weighted("spawn outside group abandon suppress lastly timeout call_soon when_idle callback")
+NESTING = weighted("""spawn outside group abandon suppress lastly timeout generator call_soon when_idle when_hooked
+    when_reported callback""")
 
 ERRORS = weighted("CancelledError*6 TimeoutError*2 ValueError*3 Exception*3 BaseException*4")
-OPTIONS = weighted("none*16 name='named' context=copy_context() eager_start=True*2 eager_start=False")
+OPTIONS = weighted("none*16 name='named' context=copy_context() context=C*2 eager_start=True*2 eager_start=False")
 
 
 class Writer:
     """Writes one random program.
 
     Its tasks are `a`, `b`, ... and found in `T` once they have been created; `F` are shared futures, `E` shared events,
-    `V` a context variable, `D` deadlines that `expire(number)` lets pass. `log(number, value)` notes what happened.
-    `create(g1, 'a', a)` makes a task of a group, or of the loop, or notes that it was refused. `when_idle(callback)`
-    has it called when nothing in the loop can run. `keep()` keeps a group until the program has ended.
+    `V` a context variable, `C` a context, `D` deadlines that `expire(number)` lets pass. `log(number, value)` notes
+    what happened. `create(g1, 'a', a)` makes a task of a group, or of the loop, or notes that it was refused.
+    `when_idle(callback)` has it called when nothing in the loop can run, `when_hooked` by the next method of a subclass
+    (never, if there is none), `when_reported` by the loop's exception handler. `keep()` keeps a group until the program
+    has ended.
     """
 
     def __init__(self, number: int) -> None:
@@ -126,7 +132,7 @@ class Writer:
         self.groups = 0
         self.deadlines = 0
         self.inside: int | None = None  # the task that is being written; None is main
-        self.in_finally = 0
+        self.may_return = True
         self.ranks: dict[int | None, float] = {None: 1.0}
         self.parents: dict[str, int | None] = {"loop": None}  # of the groups
         self.abandoned: set[str] = set()
@@ -228,6 +234,13 @@ class Writer:
     def when_idle(self, groups: list[str], depth: int) -> Line:
         return self.function(groups, depth, "when_idle({})")
 
+    def when_hooked(self, groups: list[str], depth: int) -> Line:
+        # Not a group's cancel() in its _abort(): asyncio's cancels each task twice then, ours once.
+        return self.function([], depth, "when_hooked({})")
+
+    def when_reported(self, groups: list[str], depth: int) -> Line:
+        return self.function(groups, depth, "when_reported({})")
+
     def callback(self, groups: list[str], depth: int) -> Line:
         name = self.some_task()
         of_a_task = f"if '{name}' in T: T['{name}']"
@@ -266,12 +279,13 @@ class Writer:
             self.tasks += 1  # there are those who may wait for that one
         self.ranks.setdefault(self.tasks, self.random.random() * highest)
         name = self.task_name(self.tasks)
-        outer, self.inside = self.inside, self.tasks
+        outer, self.inside = (self.inside, self.may_return), self.tasks
+        self.may_return = True
         self.tasks += 1
         below = self.block(groups, depth + 1, IN_TASK, self.choice((0, 1, 2, 3, 4, 6)))
         if creator in self.abandoned and self.random.random() < 0.5:
             below += [self.step(groups, depth), self.fail(groups, depth)]
-        self.inside = outer
+        self.inside, self.may_return = outer
         option = self.choice(OPTIONS)
         arguments = f"{creator}, '{name}', {name}" + (f", {option}" if option != "none" else "")
         return Block([(f"async def {name}():", below)], f"create({arguments})")
@@ -282,7 +296,9 @@ class Writer:
     # ---- what a coroutine can do
 
     def fail_base(self, groups: list[str], depth: int) -> Line:
-        return f"raise {self.choice(self.base_errors)}({self.label()})"
+        error, label = self.choice(self.base_errors), self.label()
+        # A coroutine that awaits another closes it when it is thrown that, so that frames in between would be seen.
+        return "raise GeneratorExit" if error == "GeneratorExit" else f"raise {error}({label})"
 
     def step(self, groups: list[str], depth: int) -> Line:
         return f"log({self.label()}, await sleep(0))"
@@ -296,6 +312,11 @@ class Writer:
 
     def gather_errors(self, groups: list[str], depth: int) -> Line:
         return f"log({self.label()}, await gather(*{self.those(self.task_to_wait_for)}, return_exceptions=True))"
+
+    def as_completed(self, groups: list[str], depth: int) -> Line:
+        # Those that are done come in the order of a set.
+        of = f"as_completed([each for each in {self.those(self.task_to_wait_for)} if not each.done()])"
+        return f"for each in {of}: log({self.label()}, await each)"
 
     def shield(self, groups: list[str], depth: int) -> Line:
         name = self.some_task()
@@ -327,7 +348,7 @@ class Writer:
         return f"log({self.label()}, current_task().uncancel())"
 
     def leave(self, groups: list[str], depth: int) -> Line:
-        return self.fail(groups, depth) if self.in_finally else f"return {self.label()}"
+        return f"return {self.label()}" if self.may_return else self.fail(groups, depth)
 
     def suppress(self, groups: list[str], depth: int) -> Line:
         tried = self.block(groups, depth + 1, IN_TASK, 4)
@@ -338,9 +359,9 @@ class Writer:
 
     def lastly(self, groups: list[str], depth: int) -> Line:
         tried = self.block(groups, depth + 1, IN_TASK, 4)
-        self.in_finally += 1
+        outer, self.may_return = self.may_return, False
         below = self.block(groups, depth + 2, IN_TASK, 2)
-        self.in_finally -= 1
+        self.may_return = outer
         return Block([("try:", tried), ("finally:", below)])
 
     def timeout(self, groups: list[str], depth: int) -> Line:
@@ -349,7 +370,21 @@ class Writer:
         header = f"async with timeout({self.choice(('None', 'None', '-1'))}) as D[{number}]:"
         return Block([(header, self.block(groups, depth + 1, IN_TASK, 4))])
 
-    def group(self, groups: list[str], depth: int) -> list[Line]:
+    def generator(self, groups: list[str], depth: int) -> Line:
+        """One that gives values from within a group."""
+        name = f"generator_{self.label()}"
+        outer, self.may_return = self.may_return, False
+        inside = [*self.group(groups, depth, IN_GENERATOR), self.give(groups, depth)]
+        self.may_return = outer
+        below: list[Line] = []
+        for _ in range(self.random.randint(1, 3)):
+            below += [f"log({self.label()}, await anext(values, None))", *self.block(groups, depth + 1, IN_TASK, 2)]
+        return Block([(f"async def {name}():", inside), (f"async with aclosing({name}()) as values:", below)])
+
+    def give(self, groups: list[str], depth: int) -> Line:
+        return f"log({self.label()}, (yield {self.label()}))"
+
+    def group(self, groups: list[str], depth: int, words: tuple[str, ...] = IN_BODY) -> list[Line]:
         self.groups += 1
         name = f"g{self.groups}"
         self.parents[name] = self.inside
@@ -360,7 +395,7 @@ class Writer:
             before = [f"{name} = TaskGroup()", *self.block(groups, depth + 3, IN_CALLBACK, 2)]
             header = f"async with {name}:"
         most = self.choice((2, 4, 8, 12)) if depth == 0 else 3
-        body = self.block(groups, depth + 1, IN_BODY, most, most // 2)
+        body = self.block(groups, depth + 1, words, most, most // 2)
         if self.random.random() < 0.4:
             body = [Block([("try:", body), ("finally:", [f"log({self.label()})"])])]
         return [*before, Block([(header, body)])]

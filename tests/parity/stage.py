@@ -16,7 +16,7 @@ import socket
 import sys
 from collections import Counter, deque
 from collections.abc import Callable, Iterable
-from contextlib import suppress
+from contextlib import aclosing, suppress
 from contextvars import ContextVar, copy_context
 from dataclasses import dataclass
 from typing import Any
@@ -175,6 +175,8 @@ V: ContextVar[int] = ContextVar("V", default=0)
 
 NAMES = {
     "CancelledError": asyncio.CancelledError,
+    "aclosing": aclosing,
+    "as_completed": asyncio.as_completed,
     "Stop": Stop,
     "V": V,
     "copy_context": copy_context,
@@ -217,7 +219,7 @@ class Runner:
         for each in getattr(self.loop, "parity_sockets", ()):
             each.close()
 
-    def run(self, script: Script, make_group: Callable[[Any], Callable[[], Any]], mode: Mode) -> Story:
+    def run(self, script: Script, make_group: Callable[[Runner], Callable[[], Any]], mode: Mode) -> Story:
         loop = self.loop
         loop.set_debug(mode.debug)
         loop.set_task_factory(FACTORIES[mode.factory])
@@ -226,6 +228,8 @@ class Runner:
         self.stopped = False
         self.rescues = 0
         self.idle: deque[Callable[[], None]] = deque()
+        self.hooks: deque[Callable[[], None]] = deque()
+        self.handlers: deque[Callable[[], None]] = deque()
         self.futures = [loop.create_future() for _ in range(FUTURES)]
         self.events = [asyncio.Event() for _ in range(EVENTS)]
         self.kept: dict[str, Any] = {}
@@ -234,9 +238,10 @@ class Runner:
         self.wanted = script.wanted
         self.keep_all = mode.kept
         self.callables = mode.callables
+        self.eager = "eager" in mode.factory
         loop.set_exception_handler(self.report)
         program: dict[str, Any] = {
-            "TaskGroup": make_group(self.log),
+            "TaskGroup": make_group(self),
             "loop": loop,
             "T": self.kept,
             "D": self.deadlines,
@@ -245,7 +250,10 @@ class Runner:
             "E": self.events,
             "log": self.log,
             "create": self.create,
+            "C": copy_context(),
             "when_idle": self.idle.append,
+            "when_hooked": self.hooks.append,
+            "when_reported": self.handlers.append,
             "keep": self.keep,
             "those": self.those,
             **NAMES,
@@ -262,6 +270,8 @@ class Runner:
         story = self.story
         del main
         program.clear()
+        self.hooks.clear()
+        self.handlers.clear()
         self.kept.clear()
         self.deadlines.clear()
         self.futures.clear()
@@ -292,6 +302,8 @@ class Runner:
     def create(self, group: Any, name: str, function: Any, /, **kwargs: Any) -> None:
         if sys.version_info < (3, 14):
             kwargs.pop("eager_start", None)
+        if self.eager and "context" in kwargs:
+            kwargs["context"] = copy_context()  # not one that somebody may be in
         job: Any = self.told(name, function)
         if self.callables and isinstance(group, quattro.TaskGroup):
             job.close()
@@ -324,6 +336,18 @@ class Runner:
         if "displaced" in message or "instead" in message:  # only the plain Python group and ours say such things
             message = "displaced"
         self.story.append(("reported", message, describe(context.get("exception")), V.get()))
+        self.call_next(self.handlers)
+
+    def hooked(self, what: str, *args: Any) -> None:
+        self.log(what, *args)
+        self.call_next(self.hooks)
+
+    def call_next(self, callbacks: deque[Callable[[], None]]) -> None:
+        if callbacks:
+            try:
+                callbacks.popleft()()
+            except BaseException as error:
+                self.log("raises", type(error).__name__)
 
     def on_idle(self) -> None:
         """Go on with what was to be done then; when there is nothing, free those who wait; or stop."""
@@ -363,7 +387,7 @@ class Stage:
         for runner in self.runners.values():
             runner.close()
 
-    def tell(self, script: Script, make_group: Callable[[Any], Callable[[], Any]], mode: Mode) -> Story:
+    def tell(self, script: Script, make_group: Callable[[Runner], Callable[[], Any]], mode: Mode) -> Story:
         if mode.loop not in self.runners:
             self.runners[mode.loop] = Runner(mode.loop)
         runner = self.runners[mode.loop]

@@ -23,7 +23,7 @@ from typing import Any
 import pytest
 from programs import Program, minimal, write
 from reference import ReferenceTaskGroup
-from stage import COUNTED, ENDED, OUT_OF_THE_LOOP, Mode, Script, Stage, Story, look
+from stage import COUNTED, ENDED, OUT_OF_THE_LOOP, Mode, Runner, Script, Stage, Story, look
 
 import quattro
 
@@ -52,17 +52,18 @@ class AsyncioTaskGroup(asyncio.TaskGroup):
 class Hooks:
     """A subclass that sees what the group does."""
 
-    def __init__(self, log: Any, **kwargs: Any) -> None:
+    def __init__(self, runner: Runner, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.log = log
+        self.runner = runner
 
     def _abort(self) -> None:
-        self.log("_abort", look(self))
+        self.runner.hooked("_abort", look(self))
         super()._abort()  # type: ignore[misc]
 
     def _on_task_done(self, task: Any) -> None:
-        self.log("_on_task_done", task)
+        self.runner.log("_on_task_done", task)
         super()._on_task_done(task)  # type: ignore[misc]
+        self.runner.hooked("done", look(self))
 
 
 class HookedAsyncio(Hooks, AsyncioTaskGroup):
@@ -88,8 +89,8 @@ class Side:
     def story(self, stage: Stage, script: Script, mode: Mode) -> Story:
         options = {"concurrency_limit": 10**6} if mode.limit and self is not ASYNCIO else {}
 
-        def make_group(log: Any) -> Any:
-            return functools.partial(self.hooked, log, **options) if mode.hooked else lambda: self.group(**options)
+        def make_group(runner: Runner) -> Any:
+            return functools.partial(self.hooked, runner, **options) if mode.hooked else lambda: self.group(**options)
 
         return stage.tell(script, make_group, mode)
 

@@ -1,8 +1,8 @@
 """With a limit, tasks start in the order in which they were created, as many as may run and no more.
 
-Random programs of two hundred tasks, coroutines and callables, made by the body and by each other, with steps of the
-loop and cancels in between, in each mode. `QUATTRO_PARITY_PROGRAMS` and `QUATTRO_PARITY_SEED` as in
-test_differential.py, a tenth as many programs.
+Random programs of two hundred tasks, coroutines and callables, made by the body, by another task and by each other,
+with steps of the loop, waits for a slot, cancels and errors in between, in each mode. `QUATTRO_PARITY_PROGRAMS` and
+`QUATTRO_PARITY_SEED` as in test_differential.py, a tenth as many programs.
 """
 
 from __future__ import annotations
@@ -57,6 +57,14 @@ class Step:
 
 
 @dataclass(frozen=True)
+class Wait:
+    """For a slot; this may be one of several that do so, and then takes its place in the queue if it is beaten."""
+
+    def __str__(self) -> str:
+        return "await tg.wait_for_slot()"
+
+
+@dataclass(frozen=True)
 class Cancel:
     number: int
 
@@ -73,27 +81,33 @@ class Create:
     form: str  # coroutine or callable
     stubborn: bool  # does it take its steps although it is cancelled?
     eager: bool
+    fails: bool
 
     def __str__(self) -> str:
         name = "stubborn" if self.stubborn else "work"
         steps = sum(isinstance(what, Step) for what in self.does)
         others = [str(what) for what in self.does if not isinstance(what, Step)]
         job = f"{name}({', '.join([str(self.number), str(steps), *others])})"
-        return f"tg.create_task({'lambda: ' * (self.form == 'callable')}{job}{', eager_start=True' * self.eager})"
+        call = f"tg.create_task({'lambda: ' * (self.form == 'callable')}{job}{', eager_start=True' * self.eager})"
+        return call + "  # fails" * self.fails
 
 
-Statement = Step | Cancel | Create
+Statement = Step | Wait | Cancel | Create
 
 
 @dataclass(frozen=True)
 class Program:
     limit: int
     statements: tuple[Statement, ...]
+    producer: tuple[Statement, ...]  # what another task does, which is no member of the group
     stops: bool  # does the body end with tg.cancel()?
+    hooked: bool  # is the group of a subclass?
 
     def __str__(self) -> str:
         lines = [*map(str, self.statements), *["tg.cancel()"] * self.stops]
-        return "\n    ".join([f"async with TaskGroup(concurrency_limit={self.limit}) as tg:", *lines]) + "\n"
+        name = "Hooked" if self.hooked else "TaskGroup"
+        header = f"async with {name}(concurrency_limit={self.limit}, cancel_on_error=False) as tg:"
+        return "\n    ".join([header, *lines, "# another task:", *map(str, self.producer)]) + "\n"
 
 
 class Writer:
@@ -106,10 +120,14 @@ class Writer:
 
     def program(self) -> Program:
         size = self.random.choice((10, 30, 100, 250))
-        statements = tuple(self.statement(0.1, self.steps) for _ in range(size))
-        return Program(self.random.choice((1, 2, 2, 3)), statements, self.random.random() < 0.2)
+        statements = tuple(self.statement(0.1, self.steps, waits=0.05) for _ in range(size))
+        producer = tuple(self.statement(0.1, 0.4, waits=0.3) for _ in range(self.random.choice((0, 0, 20))))
+        chance = self.random.random
+        return Program(self.random.choice((1, 2, 2, 3)), statements, producer, chance() < 0.2, chance() < 0.2)
 
-    def statement(self, cancels: float, steps: float) -> Statement:
+    def statement(self, cancels: float, steps: float, waits: float = 0) -> Statement:
+        if self.random.random() < waits:
+            return Wait()
         what = self.random.random()
         if what < cancels:
             return Cancel(max(0, self.tasks - 1 - self.random.randrange(self.random.choice((2, 5, 12)))))
@@ -123,7 +141,7 @@ class Writer:
         if chance() < 0.15:
             does = tuple(self.statement(0.2, 0.6) for _ in range(4))
         form = "callable" if chance() < 0.3 else "coroutine"
-        return Create(number, does, form, chance() < 0.1, chance() < 0.1)
+        return Create(number, does, form, chance() < 0.1, chance() < 0.1, chance() < 0.1)
 
 
 def write(number: int) -> Program:
@@ -139,7 +157,7 @@ def smaller(statements: tuple[Statement, ...]) -> Iterator[tuple[Statement, ...]
     for at, what in enumerate(statements):
         if isinstance(what, Create):
             simpler = [*what.does, replace(what, form="coroutine")]
-            simpler += [replace(what, stubborn=False), replace(what, eager=False)]
+            simpler += [replace(what, stubborn=False), replace(what, eager=False), replace(what, fails=False)]
             simpler += [replace(what, does=less) for less in smaller(what.does)]
             yield from ((*statements[:at], each, *statements[at + 1 :]) for each in simpler if each != what)
 
@@ -147,8 +165,9 @@ def smaller(statements: tuple[Statement, ...]) -> Iterator[tuple[Statement, ...]
 def minimal(program: Program, fails: Callable[[Program], Any]) -> Program:
     """A program like this one, of which no part can be left out."""
     while True:
-        for statements in smaller(program.statements):
-            less = replace(program, statements=statements)
+        variants = [replace(program, statements=less) for less in smaller(program.statements)]
+        variants += [replace(program, producer=less) for less in smaller(program.producer)]
+        for less in variants + [replace(program, hooked=False)] * program.hooked:
             if fails(less):
                 program = less
                 break
@@ -172,19 +191,38 @@ class Run:
         self.waits: int | None = None  # at the head of the queue, although one more could run
         self.waited = 0  # for so many iterations
         self.cancelled = 0  # for so many more iterations a slot may be held by somebody who was cancelled
+        self.waiters = 0  # for a slot
+        self.told_late = 0  # so many iterations
         self.stopped = False
         self.left = False
 
     async def main(self) -> None:
         self.tick()
-        async with self.group_class(concurrency_limit=self.program.limit) as self.tg:
-            await self.do(self.program.statements)
-            if self.program.stops:
-                self.stopped = True
-                self.tg.cancel()
+        with contextlib.suppress(ExceptionGroup):
+            async with self.group_class(concurrency_limit=self.program.limit, cancel_on_error=False) as self.tg:
+                producer = asyncio.create_task(self.produce())
+                await self.do(self.program.statements)
+                if self.program.stops:
+                    self.stopped = True
+                    self.tg.cancel()
         self.left = True
+        await producer
         if not self.stopped and self.next_in_queue() is not None:
             self.broken.append(f"{self.queue} never start")
+
+    async def produce(self) -> None:
+        with contextlib.suppress(RuntimeError):  # the group is finished, or is shutting down
+            await self.do(self.program.producer)
+
+    async def wait(self) -> None:
+        self.waiters += 1
+        self.told_late = 0
+        try:
+            await self.tg.wait_for_slot()
+        finally:
+            self.waiters -= 1
+        if len(self.running) >= self.program.limit or self.tg.statistics().queued:
+            self.broken.append(f"who waits is told of a slot while {self.running} run and {self.queue} have not begun")
 
     async def do(self, statements: tuple[Statement, ...], stubborn: bool = False) -> None:
         for statement in statements:
@@ -193,18 +231,21 @@ class Run:
             elif isinstance(statement, Step):
                 with contextlib.suppress(*[asyncio.CancelledError] * stubborn):
                     await asyncio.sleep(0)
+            elif isinstance(statement, Wait):
+                await self.wait()
             elif statement.number in self.tasks:
                 self.tasks[statement.number].cancel()
                 self.cancelled = 3
 
     def create(self, what: Create) -> None:
+        self.told_late = 0  # this may have been quicker than who waits
         self.queue.append(what.number)
         job = functools.partial(self.work, what)
         options = {"eager_start": True} if what.eager and sys.version_info >= (3, 14) else {}
         try:
             task = self.tg.create_task(job if what.form == "callable" else job(), **options)
         except RuntimeError:
-            assert self.stopped
+            assert self.stopped or not self.running
             self.queue.remove(what.number)
             return
         self.tasks[what.number] = task
@@ -227,6 +268,8 @@ class Run:
             self.broken.append(f"{self.running} run")
         try:
             await self.do(what.does, what.stubborn)
+            if what.fails:
+                raise ValueError(number)
         finally:
             self.running.discard(number)
 
@@ -243,11 +286,17 @@ class Run:
         A slot that comes free is taken in the next one. It was free already when this was called there, or when this
         was called in the next; somebody who got it and was cancelled has to take that step before it is passed on.
         """
-        head = self.next_in_queue() if len(self.running) < self.program.limit and not self.stopped else None
+        free = len(self.running) < self.program.limit and not self.stopped
+        head = self.next_in_queue() if free else None
         self.waited = self.waited + 1 if head == self.waits else 0
         self.waits = head
         if head is not None and self.waited > (3 if self.cancelled else 1):
             self.broken.append(f"{head} waits while only {self.running} run")
+        self.told_late = self.told_late + 1 if free and self.waiters and head is None else 0
+        if self.told_late > (
+            5 if self.cancelled else 3
+        ):  # a slot comes free in the next one, and is told of in another
+            self.broken.append(f"{self.waiters} wait while only {self.running} run")
         self.cancelled = max(0, self.cancelled - 1)
         if not self.left:
             asyncio.get_running_loop().call_soon(self.tick)
@@ -263,7 +312,11 @@ def runner(request: pytest.FixtureRequest) -> Iterator[asyncio.Runner]:
 
 
 def run(runner: asyncio.Runner, program: Program, group_class: Any) -> Run:
-    result = Run(program, group_class)
+    class Hooked(group_class):
+        def _on_task_done(self, task: Any) -> None:
+            super()._on_task_done(task)
+
+    result = Run(program, Hooked if program.hooked else group_class)
     runner.run(result.main())
     return result
 
