@@ -340,6 +340,7 @@ class Runner:
 
     def hooked(self, what: str, *args: Any) -> None:
         self.log(what, *args)
+        self.loop.call_soon(self.log, f"after {what}")
         self.call_next(self.hooks)
 
     def call_next(self, callbacks: deque[Callable[[], None]]) -> None:
