@@ -79,26 +79,37 @@ unwrap_partial(quattro_state *state, PyObject *op)
     return op;
 }
 
+/* The Python code that a call of it runs: a function's, or that of its type's __call__.  A new reference; NULL if there is
+   none, or with an error. */
+static PyObject *
+code_of(quattro_state *state, PyObject *callable)
+{
+    PyObject *op = unwrap_partial(state, callable), *code = NULL;
+    if (op != NULL && PyObject_GetOptionalAttr(op, state->str___code__, &code) == 0) {
+        Py_SETREF(op, PyObject_GetAttr((PyObject *)Py_TYPE(op), state->str___call__));
+        if (op != NULL) {
+            (void)PyObject_GetOptionalAttr(op, state->str___code__, &code);
+        }
+    }
+    Py_XDECREF(op);
+    return code;
+}
+
 void
 add_callable_note(quattro_state *state, PyObject *callable)
 {
     PyObject *exc = PyErr_GetRaisedException();
-    PyObject *function = unwrap_partial(state, callable), *code = NULL, *note = NULL;
-    if (function != NULL && PyObject_GetOptionalAttr(function, state->str___code__, &code) >= 0) {
-        if (code != NULL && PyCode_Check(code)) {
-            note = PyUnicode_FromFormat("%R, in %R, line %d, is called without arguments and has to return a coroutine.",
-                                        callable, ((PyCodeObject *)code)->co_filename,
-                                        ((PyCodeObject *)code)->co_firstlineno);
-        }
-        else {
-            note = PyUnicode_FromFormat("%R is called without arguments and has to return a coroutine.", callable);
-        }
+    PyObject *code = code_of(state, callable), *note = NULL;
+    if (code != NULL && PyCode_Check(code)) {
+        note = PyUnicode_FromFormat("%R, in %R, line %d, is called without arguments and has to return a coroutine.",
+                                    callable, ((PyCodeObject *)code)->co_filename,
+                                    ((PyCodeObject *)code)->co_firstlineno);
     }
-    if (note == NULL) {
-        report_unraisable(callable);
+    else if (!PyErr_Occurred()) {
+        note = PyUnicode_FromFormat("%R is called without arguments and has to return a coroutine.", callable);
     }
-    Py_XDECREF(function);
     Py_XDECREF(code);
+    report_unraisable(callable);
     PyErr_SetRaisedException(exc);
     if (note != NULL) {
         add_note(note);

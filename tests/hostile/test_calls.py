@@ -761,6 +761,7 @@ NOT_ROWS = {
     "time": "in debug mode, where asyncio's loop has just asked it",
     "copy": "a function of ours",
     "cancel_on_error": KEYWORD,
+    "__call__": "asked of the type of a callable that has failed: test_misuse.py",
     "__code__": "asked of a callable that has failed: test_misuse.py",
     "state->run_turn": "ours",
     "waker": "the Task's that waits; in a stranger's hands: test_internals.py",

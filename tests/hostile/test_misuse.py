@@ -740,10 +740,13 @@ async def needs_an_argument(argument: int) -> int:
 
 
 class Answers:
-    """A callable without code of its own."""
+    """A callable object, and a method that needs an argument."""
 
     def __call__(self) -> int:
         return 42
+
+    async def add(self, number: int) -> int:
+        return 42 + number
 
     def __repr__(self) -> str:
         return "<answers>"
@@ -754,11 +757,16 @@ async def test_callable_that_gives_no_coroutine_is_named(limit: int | None) -> N
     """A callable that needs an argument, or gives no coroutine, is named with its file and line. [X2]"""
     give: Any = lambda: 42  # noqa: E731
     line = needs_an_argument.__code__.co_firstlineno
+    call, add = (function.__code__.co_firstlineno for function in (Answers.__call__, Answers.add))
     for bad, where in (
         (needs_an_argument, f"needs_an_argument at 0x.*, in '.*test_misuse.py', line {line}, is called without"),
         (functools.partial(needs_an_argument), f"line {line}, is called without arguments"),
         (give, f"<lambda> at 0x.*, line {give.__code__.co_firstlineno}, .* has to return a coroutine"),
-        (Answers(), "^<answers> is called without arguments and has to return a coroutine"),
+        (Answers(), f"^<answers>, in '.*test_misuse.py', line {call}, is called without arguments and has to return"),
+        (functools.partial(Answers()), f"line {call}, is called without arguments"),
+        (Answers().add, f"<bound method Answers.add of <answers>>, in '.*test_misuse.py', line {add}, is called"),
+        (Answers, "^<class '.*Answers'> is called without arguments and has to return a coroutine"),
+        (iter, "^<built-in function iter> is called without arguments and has to return a coroutine"),
     ):
         with pytest.raises(ExceptionGroup) as caught:
             async with TaskGroup(concurrency_limit=limit) as tg:
