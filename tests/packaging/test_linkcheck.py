@@ -117,7 +117,7 @@ async def linkcheck(*arguments: str, **environment: str) -> AsyncIterator[Checke
     env = {name: value for name, value in os.environ.items() if name not in ("FORCE_COLOR", "TTY_COMPATIBLE")}
     env |= {"PYTHONPATH": str(Path(quattro.__file__).parents[1]), "PYTHONUTF8": "1", "COLUMNS": "200"} | environment
     command = sys.executable, str(EXAMPLES / "linkcheck.py"), *arguments
-    process = await asyncio.create_subprocess_exec(*command, env=env, stdout=PIPE, stderr=PIPE)
+    process = await asyncio.create_subprocess_exec(*command, env=env, stdout=PIPE, stderr=PIPE, start_new_session=True)
     try:
         yield Checker(process)
     finally:
@@ -330,46 +330,59 @@ def test_interrupt(times: int, tmp_path: Path) -> None:
 
 
 @needs_sigint
-def test_interrupt_of_pydoc(tmp_path: Path) -> None:
-    """Ctrl-C while the pages are being written leaves no file."""
+def test_interrupt_of_library() -> None:
+    """Ctrl-C, which the server of the site gets as well, gives the report so far."""
 
     async def body() -> None:
-        async with linkcheck(TMPDIR=str(tmp_path), **TERMINAL) as checker:
-            await checker.says("pydoc writes")
-            checker.process.send_signal(signal.SIGINT)
-            assert await checker.report() == (130, {}, 0, 0, 0)
-
-    run(body())
-    assert not list(tmp_path.iterdir())
-
-
-def test_pydoc_is_ended(tmp_path: Path) -> None:
-    """Whoever need not wait for pydoc's processes any longer ends them."""
-    example = runpy.run_path(str(EXAMPLES / "library_site.py"))
-    example["write_docs"].__globals__["WRITE_DOCS"] = """
-import socket, sys
-socket.create_connection(("127.0.0.1", int(sys.argv[1]))).recv(1)
-"""
-
-    async def body() -> None:
-        with socket.create_server(("127.0.0.1", 0)) as server:
-            server.setblocking(False)
-            writing = asyncio.create_task(example["write_docs"](str(tmp_path), [str(server.getsockname()[1])]))
-            connection, _ = await asyncio.get_running_loop().sock_accept(server)
-            with connection:
-                writing.cancel()
-                await asyncio.wait([writing])
-                assert writing.cancelled()
+        async with linkcheck("--limit", "1", **TERMINAL) as checker:
+            await checker.says("[1-9] done")
+            os.killpg(checker.process.pid, signal.SIGINT)
+            code, _, checked, broken, _ = await checker.report()
+            assert code == 130 and checked > 0 and broken == 0
+            assert "interrupted" in checker.printed
 
     run(body())
 
 
-def test_pydoc_fails(tmp_path: Path) -> None:
-    """A site that could not be written is not one to call healthy."""
-    example = runpy.run_path(str(EXAMPLES / "library_site.py"))
-    example["write_docs"].__globals__["WRITE_DOCS"] = "raise SystemExit(3)"
-    with pytest.raises(RuntimeError, match="pydoc ended with 3"):
-        run(example["write_docs"](str(tmp_path), []))
+def test_library_server_is_ended() -> None:
+    """The server of the site goes with the block that needs it."""
+    library_site = runpy.run_path(str(EXAMPLES / "library_site.py"))["library_site"]
+
+    async def body() -> None:
+        async with library_site() as url, ClientSession() as session:
+            async with session.get(url / "asyncio.html") as response:
+                assert response.status == 200 and "taskgroups.html" in await response.text()
+        with pytest.raises(ConnectionRefusedError):
+            await asyncio.open_connection(url.host, url.port)
+
+    run(body())
+
+
+def test_library_server_ends_alone() -> None:
+    """It ends when whoever started it is gone, and with it the other end of its input."""
+
+    async def body() -> None:
+        command = sys.executable, "-I", "-S", str(EXAMPLES / "library_server.py")
+        server = await asyncio.create_subprocess_exec(*command, stdin=PIPE, stdout=PIPE)
+        assert server.stdin is not None and server.stdout is not None
+        assert int(await server.stdout.readline()) > 0
+        server.stdin.close()
+        assert await server.wait() == 0
+
+    run(body())
+
+
+def test_library_server_fails(tmp_path: Path) -> None:
+    """A site that is not there is not one to call healthy."""
+    library_site = runpy.run_path(str(EXAMPLES / "library_site.py"))["library_site"]
+    library_site.__wrapped__.__globals__["SERVER"] = tmp_path / "nothing.py"
+
+    async def body() -> None:
+        async with library_site():
+            raise AssertionError("there is nothing to serve")
+
+    with pytest.raises(RuntimeError, match="the server of the site ended with 2"):
+        run(body())
 
 
 def test_timeout() -> None:
