@@ -71,30 +71,27 @@ bench-tools: $(BUILT) $(VENV)-bench/with-bench build/namesake
 
 # In place, so that a Python that is started here finds what was built; every compiler warning is an error.
 $(BUILT): $(VENV)/with-pip $(SOURCES)
-	@echo "-- building the C for $(TAG)"
 	@rm -f quattro/_quattro$(SUFFIX) $(VENV)/built $(VENV)/built-debug
-	@QUATTRO_WERROR=1 QUATTRO_SYMBOLS=1 PYTHONWARNINGS=ignore \
+	@QUATTRO_WERROR=1 QUATTRO_SYMBOLS=1 PYTHONWARNINGS=ignore tools/step "building the C for $(TAG)" \
 		$(BIN)/python -m pip install --quiet --no-build-isolation --no-deps --editable .
 	@touch $@
 
 # The environment: its own pip first, which knows groups, then the groups of pyproject.toml that a target needs. The
 # interpreter's pip, if it has one, installs that one: to unpack an old pip that installs a new one takes twice as long.
 $(VENV)/with-pip $(VENV)-bench/with-pip: %/with-pip:
-	@echo "-- making the environment $*"
-	@$(PYTHON) -m venv --without-pip $*
-	@$(PYTHON) -m pip --python $* install --quiet pip setuptools 2>/dev/null || \
-		{ $(PYTHON) -m venv $* && $*/bin/python -m pip install --quiet --upgrade pip setuptools; }
+	@tools/step "making the environment $*" sh -c '\
+		$(PYTHON) -m venv --without-pip $* && \
+		$(PYTHON) -m pip --python $* install --quiet pip setuptools 2>/dev/null || \
+		{ $(PYTHON) -m venv $* && $*/bin/python -m pip install --quiet --upgrade pip setuptools; }'
 	@touch $@
 
 $(VENV)/with-%: pyproject.toml | $(VENV)/with-pip
-	@echo "-- installing what $* needs"
-	@$(BIN)/python -m pip install --quiet --group $*
+	@tools/step "installing what $* needs" $(BIN)/python -m pip install --quiet --group $*
 	@touch $@
 
 # In an environment of its own: hypothesis, in that of the tests, warns about Trio.
 $(VENV)-bench/with-bench: pyproject.toml | $(VENV)-bench/with-pip
-	@echo "-- installing what bench needs"
-	@$(BENCHER) -m pip install --quiet --group bench
+	@tools/step "installing what bench needs" $(BENCHER) -m pip install --quiet --group bench
 	@touch $@
 
 # The pure-Python project of our name on the package index, which benchmarks/ loads under another one.

@@ -17,6 +17,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 RUN = ROOT / "tools" / "run"
 PYTHONS = ROOT / "tools" / "pythons"
+STEP = ROOT / "tools" / "step"
 
 needs_bash = pytest.mark.skipif(sys.platform == "win32", reason="the tools are scripts for bash")
 
@@ -94,3 +95,26 @@ def test_make_lists_its_commands() -> None:
     (phony,) = re.findall(r"^\.PHONY: (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
     listed = set(re.findall(r"^  make (\w+) ", done.stdout, re.MULTILINE))
     assert listed == set(phony.split()) - {"help", "tools", "bench-tools"}
+
+
+@needs_bash
+def test_step_counts_seconds_on_a_terminal() -> None:
+    """What takes long counts its seconds where somebody looks, and its exit status is kept."""
+    terminal, stderr = os.openpty()
+    printed = b""
+    with subprocess.Popen(
+        [STEP, "waiting", "sh", "-c", "read line; exit 3"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=stderr
+    ) as step:
+        os.close(stderr)
+        while b"-- waiting: 1 s\r" not in printed:
+            printed += os.read(terminal, 1000)
+        out, _ = step.communicate(b"\n")
+    os.close(terminal)
+    assert printed.startswith(b"-- waiting: 0 s\r") and (step.returncode, out) == (3, b"")
+
+
+@needs_bash
+def test_step_without_a_terminal() -> None:
+    """Elsewhere it is one line."""
+    done = subprocess.run([STEP, "waiting", "sh", "-c", "exit 3"], capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (3, "-- waiting\n", "")
