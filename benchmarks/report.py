@@ -107,8 +107,9 @@ def summary(table: Table) -> str:
     queued = table["memory"]["queued task"]
     return (
         f"**To a task that waits, this group adds {min(shares) * 100:.0f} to {max(shares) * 100:.0f} % of the time "
-        f"that `asyncio.TaskGroup` adds. At a limit of ten, a TaskGroup with a Semaphore takes {limited:.1f} times as "
-        f"long.** A queued task takes {queued[SEMAPHORE][0]:,.0f} bytes there, and {queued[OURS][0]:,.0f} here."
+        f"that `asyncio.TaskGroup` adds. At a limit of ten, tasks that wait take {limited:.1f} times as long in a "
+        f"TaskGroup with a Semaphore.** A queued task takes {queued[SEMAPHORE][0]:,.0f} bytes there, and "
+        f"{queued[OURS][0]:,.0f} here."
     )
 
 

@@ -1,8 +1,8 @@
 """A chat over websockets: ``python examples/chat.py [--port PORT]``, then open the address that it prints in a browser.
 
 A connection is a group. Its body reads what the browser sends; a background task writes what the others say, another
-one listens for the heart of the browser. When the body ends, because somebody left, the group ends both; when the heart
-stops, or somebody reads too slowly, ``cancel()`` ends the group, and the connection with it, without an error.
+one checks that the browser still answers. When the body ends, because the user has left, the group ends both; when
+there is no answer, or a user reads too slowly, ``cancel()`` ends the group, and the connection, without an error.
 
 Needs aiohttp.
 """
@@ -34,7 +34,7 @@ PAGE = """<!DOCTYPE html><meta charset="utf-8"><title>Chat</title>
 
 
 class Member:
-    """Somebody who is connected."""
+    """A user who is connected."""
 
     def __init__(self, name: str, socket: web.WebSocketResponse) -> None:
         self.name = name
@@ -80,7 +80,7 @@ class Room:
         self.members: set[Member] = set()
 
     def say(self, text: str) -> None:
-        """Say something to all; whoever is a hundred messages behind has to come back later."""
+        """Say something to all; a user who is a hundred messages behind is disconnected."""
         print(text, flush=True)
         for member in self.members:
             try:

@@ -14,7 +14,7 @@ from yarl import URL
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser of the command line whose errors are one line; ``--help`` tells the rest."""
+    """A parser of the command line whose errors are one line; ``--help`` has the rest."""
 
     def error(self, message: str) -> NoReturn:
         """End the program with the exit code for a wrong command line."""
@@ -38,7 +38,7 @@ def whole_number(least: int, most: int | None = None) -> Callable[[str], int]:
 
 
 def positive(text: str) -> float:
-    """Read seconds or a rate: neither 0 nor nan nor so small or large that a clock cannot tell."""
+    """Read seconds or a rate: neither 0 nor nan, nor smaller or larger than a clock can measure."""
     try:
         number = float(text)
     except ValueError:

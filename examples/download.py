@@ -2,11 +2,11 @@
 
 Every file is a task; the group runs ``--limit`` of them at a time. Their requests are spread over time as well, at
 ``--rate`` a second. The progress is drawn by a background task, which lives for as long as there is something to
-download; nobody has to tell it to stop. A request that fails is repeated after a pause that doubles. A file that cannot
-be had cancels no other: each task is asked in the end how it went.
+download; the group ends it. A request that fails is repeated after a pause that doubles. A file that cannot
+be had cancels no other: the errors of the tasks are looked at in the end.
 
 Without a URL it downloads from a loopback server that is often too busy. The exit code is 1 if a file could not be had,
-and 130 after Ctrl-C, which tells what is missing. Needs aiohttp, aiolimiter, rich and stamina.
+and 130 after Ctrl-C, which lists what is missing. Needs aiohttp, aiolimiter, rich and stamina.
 """
 
 from __future__ import annotations
@@ -108,7 +108,7 @@ class Downloader:
             raise
 
     def tell_retry(self, details: RetryDetails) -> None:
-        """Tell that a request has failed, and when it is repeated."""
+        """Print that a request has failed, and when it is repeated."""
         self.retries += 1
         problem = in_words(details.caused_by, timeout=self.args.timeout)
         self.console.print(f"{details.args[0]}: {problem}, next try in {details.wait_for:.1f} s")
@@ -175,7 +175,7 @@ def parse_arguments() -> argparse.Namespace:
 
 
 async def main(args: argparse.Namespace) -> int:
-    """Return the exit code; the report is due even if somebody could not wait for all of it."""
+    """Return the exit code; there is a report after Ctrl-C, too."""
     downloader, interrupted = Downloader(args), False
     stamina.instrumentation.set_on_retry_hooks([downloader.tell_retry])
     try:

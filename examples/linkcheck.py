@@ -2,7 +2,7 @@
 
 Each link is a task, made by the page that it stands on; the group runs ``--limit`` of them at a time, in the order in
 which they were found, and leaves when the last one is done. The progress is drawn by a background task, which lives for
-as long as there is work: the group ends it, nobody has to tell it to stop.
+as long as there is work: the group ends it, and no code has to stop it.
 
 Without a URL the site is pydoc's account of the standard library, served from a loopback port. The exit code is 1 if a
 link is broken, and 130 after Ctrl-C, which gives the report so far.
@@ -45,7 +45,7 @@ class RedirectsError(ClientError):
 
 
 class LinkChecker:
-    """What is known of a site so far, so that it can be told at any time, Ctrl-C included."""
+    """What is known of a site so far, to be reported at any time, after Ctrl-C as well."""
 
     start: URL
     site: URL
@@ -67,7 +67,7 @@ class LinkChecker:
         self.comparison = ""
 
     async def run(self, address: AbstractAsyncContextManager[URL]) -> None:
-        """Check the site: all that the group has to be told is where to begin."""
+        """Check the site: the first link is enough, since each page adds its own."""
         timeout = ClientTimeout(total=self.args.timeout)
         async with (
             address as self.start,
@@ -167,7 +167,7 @@ class LinkChecker:
         response.raise_for_status()
 
     async def compare(self, rate: float) -> None:
-        """Ask for a few links once more, one after the other, to tell what the limit is good for."""
+        """Ask for a few links once more, one after the other, to show what the limit gains."""
         if self.args.limit == 1 or len(self.healthy) <= self.args.limit:
             return
         count, seconds, began = 0, 0.0, perf_counter()
@@ -260,7 +260,7 @@ def parse_arguments() -> argparse.Namespace:
 
 
 async def main(args: argparse.Namespace) -> int:
-    """Return the exit code; the report is due even if somebody could not wait for all of it."""
+    """Return the exit code; there is a report after Ctrl-C, too."""
     stamina.instrumentation.set_on_retry_hooks([])  # what matters is how the last try ends
     checker, interrupted = LinkChecker(args), False
     try:

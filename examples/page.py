@@ -59,11 +59,11 @@ class Page:
                 self.malformed[href] = f"not a URL: {error}"
 
     def close(self) -> None:
-        """Do nothing at the end, which the parser has to be told."""
+        """Do nothing: the parser calls this at the end."""
 
 
 async def read_page(response: ClientResponse) -> Page | None:
-    """Read a page, if it is one: no more than it should have, and parsed in a thread, where it keeps nobody waiting."""
+    """Read a page, if it is one, up to a maximal size, and parse it in a thread, where it does not block the loop."""
     if response.content_type not in ("text/html", "application/xhtml+xml"):
         return None
     page, size = Page(response.url), 0

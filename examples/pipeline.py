@@ -4,7 +4,7 @@
             ==> pump --/      \\-> parse --/
 
 The last stage is the one task of the group. It ends when it has seen enough. The stages before it never end by
-themselves: they are background tasks, so they live exactly as long as somebody downstream wants more. The queues
+themselves: they are background tasks, so they live exactly as long as the last stage wants more. The queues
 between them are short, which keeps a fast sensor from filling the memory. Should a connection break, the pump's error
 ends all of it.
 
@@ -116,7 +116,7 @@ class Pipeline:
 
 
 async def sensors(writer: StreamWriter) -> None:
-    """Send readings of three rooms for as long as somebody listens; now and then a line is garbled."""
+    """Send readings of three rooms as long as the connection lasts; now and then a line is garbled."""
     rooms, dice = {"attic": 29.0, "cellar": 11.0, "kitchen": 21.0}, random.Random(0)
     try:
         while True:

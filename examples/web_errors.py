@@ -63,7 +63,7 @@ def in_words(error: BaseException, *, timeout: float) -> str:
 
 
 def may_pass(error: Exception) -> bool:
-    """Tell whether another try may help: neither if the server has said no, nor if nothing can be believed of it."""
+    """Return whether another try may help: not if the server has refused, nor if its certificate is wrong."""
     if isinstance(error, ClientResponseError):
         return error.status >= 500 or error.status == 429
     if isinstance(error, ClientSSLError):

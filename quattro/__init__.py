@@ -59,7 +59,7 @@ class TaskGroup(_quattro.TaskGroup, _Stock):  # type: ignore[misc, valid-type]
         Args:
             f (Callable): A coroutine function, or another callable with one argument that returns a coroutine.
             items (Iterable | AsyncIterable): The source. A synchronous one is drawn while the caller asks for a result,
-                in the caller's task, and its errors come out there, at the async for. An asynchronous one (or one
+                in the caller's task, and its errors are raised there, at the async for. An asynchronous one (or one
                 that is both) is read by a background task, whose error aborts the group; if it is an asynchronous
                 generator, that task closes it in the end.
             ordered (bool): Whether the results come in the order of the items; if not, they come as they are ready.
@@ -68,9 +68,9 @@ class TaskGroup(_quattro.TaskGroup, _Stock):  # type: ignore[misc, valid-type]
                 given.
 
         Returns:
-            AsyncIterator: Yields the results. Items whose task fails or is cancelled are left out; an error goes the
-            group's way, and aborts it or comes out at its exit. It is no generator, and need not be closed (PEP 789):
-            after a break nothing more is taken, and the group's exit waits for what runs.
+            AsyncIterator: Yields the results. Items whose task fails or is cancelled are left out; an error aborts
+            the group, or is raised at its exit. It is no generator, and need not be closed (PEP 789): after a break
+            nothing more is taken, and the group's exit waits for what runs.
 
         Raises:
             TypeError: At the call: f is not callable, items is no source, or buffersize is missing or no integer.

@@ -57,8 +57,8 @@ class TaskGroup(asyncio.TaskGroup):
             Awaitable[TaskGroup]: To be awaited once; its result is the group.
 
         Raises:
-            RuntimeError: When awaited: the group has been entered before, no event loop is running, or no task is (in a
-                callback of the loop, say).
+            RuntimeError: When awaited: the group has been entered before, no event loop is running, or no task is (for
+                example in a callback of the loop).
         """
 
     async def __aexit__(  # type: ignore[override]
@@ -72,7 +72,7 @@ class TaskGroup(asyncio.TaskGroup):
             tb (types.TracebackType | None): Its traceback; not used.
 
         Returns:
-            Awaitable[bool | None]: To be awaited once; its result is true if the body's exception was dealt with.
+            Awaitable[bool | None]: To be awaited once; its result is true if the body's exception is swallowed.
 
         Raises:
             ExceptionGroup: The errors of tasks and body, but for CancelledError, in the order in which they came (a
@@ -187,7 +187,7 @@ class TaskGroup(asyncio.TaskGroup):
         Args:
             f (Callable): A coroutine function, or another callable with one argument that returns a coroutine.
             items (Iterable | AsyncIterable): The source. A synchronous one is drawn while the caller asks for a result,
-                in the caller's task, and its errors come out there, at the async for. An asynchronous one (or one
+                in the caller's task, and its errors are raised there, at the async for. An asynchronous one (or one
                 that is both) is read by a background task, whose error aborts the group; if it is an asynchronous
                 generator, that task closes it in the end.
             ordered (bool): Whether the results come in the order of the items; if not, they come as they are ready.
@@ -196,9 +196,9 @@ class TaskGroup(asyncio.TaskGroup):
                 given.
 
         Returns:
-            AsyncIterator: Yields the results. Items whose task fails or is cancelled are left out; an error goes the
-            group's way, and aborts it or comes out at its exit. It is no generator, and need not be closed (PEP 789):
-            after a break nothing more is taken, and the group's exit waits for what runs.
+            AsyncIterator: Yields the results. Items whose task fails or is cancelled are left out; an error aborts
+            the group, or is raised at its exit. It is no generator, and need not be closed (PEP 789): after a break
+            nothing more is taken, and the group's exit waits for what runs.
 
         Raises:
             TypeError: At the call: f is not callable, items is no source, or buffersize is missing or no integer.
@@ -222,9 +222,9 @@ class TaskGroup(asyncio.TaskGroup):
 
         That is so when a slot of the concurrency limit is free, nothing is queued, and every task that was granted a slot
         has started. Then, or without a limit, it returns at once. So a producer takes its next item only when it can be
-        worked on. Nothing is reserved: everyone who waits is woken, in order of arrival, and whoever finds the slot taken
-        waits on in the old place. A foreground task of the group that waits holds a slot itself: with a limit of 1 it waits
-        for ever.
+        worked on. Nothing is reserved: all tasks that wait here are woken, in order of arrival, and one that finds the slot
+        taken keeps its place. A foreground task of the group that waits holds a slot itself: with a limit of 1 it waits for
+        ever.
 
         Returns:
             None

@@ -121,8 +121,8 @@ PyDoc_STRVAR(TaskGroup_aenter_doc,
 "Returns:\n"
 "    Awaitable[TaskGroup]: To be awaited once; its result is the group.\n\n"
 "Raises:\n"
-"    RuntimeError: When awaited: the group has been entered before, no event loop is running, or no task is (in a\n"
-"        callback of the loop, say).");
+"    RuntimeError: When awaited: the group has been entered before, no event loop is running, or no task is (for\n"
+"        example in a callback of the loop).");
 
 static PyObject *
 TaskGroup_aenter(PyObject *op, PyObject *Py_UNUSED(ignored))
@@ -138,7 +138,7 @@ PyDoc_STRVAR(TaskGroup_aexit_doc,
 "    exc (BaseException | None): The body's exception. Any one aborts the group: everything is cancelled at once.\n"
 "    tb (types.TracebackType | None): Its traceback; not used.\n\n"
 "Returns:\n"
-"    Awaitable[bool | None]: To be awaited once; its result is true: the body's exception, if any, was dealt with.\n\n"
+"    Awaitable[bool | None]: To be awaited once; its result is true: the body's exception, if any, is swallowed.\n\n"
 "Raises:\n"
 "    ExceptionGroup: The errors of tasks and body, but for CancelledError, in the order in which they came (a\n"
 "        BaseExceptionGroup if one of them is no Exception).\n"
@@ -234,9 +234,9 @@ PyDoc_STRVAR(TaskGroup_wait_for_slot_doc,
 "Wait until a foreground task that is created now starts without queueing.\n\n"
 "That is so when a slot of the concurrency limit is free, nothing is queued, and every task that was granted a slot\n"
 "has started. Then, or without a limit, it returns at once. So a producer takes its next item only when it can be\n"
-"worked on. Nothing is reserved: everyone who waits is woken, in order of arrival, and whoever finds the slot taken\n"
-"waits on in the old place. A foreground task of the group that waits holds a slot itself: with a limit of 1 it waits\n"
-"for ever.\n\n"
+"worked on. Nothing is reserved: all tasks that wait here are woken, in order of arrival, and one that finds the slot\n"
+"taken keeps its place. A foreground task of the group that waits holds a slot itself: with a limit of 1 it waits for\n"
+"ever.\n\n"
 "Returns:\n"
 "    None\n\n"
 "Raises:\n"
