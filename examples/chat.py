@@ -141,7 +141,7 @@ def parse_arguments() -> argparse.Namespace:
     add = parser.add_argument
     add("--port", type=whole_number(0, 65535), default=8080, help="default: %(default)s; 0 takes a free one")
     add("--heartbeat", type=positive, default=10, help="seconds between heartbeats (default: %(default)s)")
-    add("--patience", type=positive, default=10, help="seconds to wait for one (default: %(default)s)")
+    add("--patience", type=positive, default=10, help="seconds to wait for the answer (default: %(default)s)")
     return parser.parse_args()
 
 

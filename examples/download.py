@@ -159,7 +159,7 @@ def parse_arguments() -> argparse.Namespace:
     """Read the command line, and make the folder."""
     parser = Parser(description="Download many files.")
     add = parser.add_argument
-    add("urls", nargs="*", type=web_address, metavar="URL", help="default: files of its own")
+    add("urls", nargs="*", type=web_address, metavar="URL", help="default: files of a server of its own")
     add("--into", type=Path, default=Path("downloads"), help="folder (default: %(default)s)")
     add("--limit", type=whole_number(1), default=10, help="downloads at a time (default: %(default)s)")
     add("--rate", type=positive, default=50, help="requests a second (default: %(default)s)")

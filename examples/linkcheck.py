@@ -235,7 +235,7 @@ def parse_arguments() -> argparse.Namespace:
     """Read the command line; without a URL no network is needed, and pydoc's many links to missing parts are spared."""
     parser = Parser(description="Check every link of a web site.")
     add = parser.add_argument
-    add("url", nargs="?", type=web_address, metavar="URL", help="default: the standard library's pages")
+    add("url", nargs="?", type=web_address, metavar="URL", help="default: a site of its own, pydoc's pages")
     add("--limit", type=whole_number(1), default=20, help="requests at a time (default: %(default)s)")
     add("--per-host", type=whole_number(1), help="requests at a time to one host (default: the limit)")
     add("--timeout", type=positive, default=10, help="seconds for a request (default: %(default)s)")
@@ -243,8 +243,8 @@ def parse_arguments() -> argparse.Namespace:
     add("--depth", type=whole_number(0), default=math.inf, help="follow links this many clicks away from the URL")
     add("--max-pages", type=whole_number(1), default=math.inf, help="ask for this many pages and files at most")
     add("--exclude", type=regex, action="append", default=[], help="leave out links that this regular expression finds")
-    add("--external", action=argparse.BooleanOptionalAction, help="check links to other sites, too")
-    add("--fragments", action=argparse.BooleanOptionalAction, help="check what links to #parts of pages point to, too")
+    add("--external", action=argparse.BooleanOptionalAction, help="check other sites, too (default: given a URL)")
+    add("--fragments", action=argparse.BooleanOptionalAction, help="check #parts of pages, too (default: given a URL)")
     add("--json", type=Path, metavar="FILE", help="write what was found there as well")
     args = parser.parse_args()
     for name in "external", "fragments":
