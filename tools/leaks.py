@@ -265,9 +265,14 @@ async def watched_by_others() -> None:
                     task.add_done_callback(lambda _: None)
 
 
+class Answer:
+    def __call__(self) -> int:
+        return 42
+
+
 @path(TaskGroup)
 async def callable_error() -> None:
-    for broken in (lambda: 42, lambda: 1 / 0):
+    for broken in (lambda: 42, lambda: 1 / 0, Answer()):
         for limit in (None, 1):
             with suppress(ExceptionGroup):
                 async with TaskGroup(concurrency_limit=limit) as tg:
