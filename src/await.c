@@ -620,6 +620,7 @@ Await_finalize(PyObject *op)
     {
         report_unraisable(op);
     }
+    self->stage = AWAIT_DONE;           // whoever has kept it: this is not called again
     PyErr_SetRaisedException(exc);
 }
 

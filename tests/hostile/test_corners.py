@@ -53,6 +53,25 @@ def kept(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     return told
 
 
+@pytest.mark.filterwarnings("ignore:coroutine .* was never awaited")
+async def test_an_awaitable_that_is_kept_as_the_collector_frees_it() -> None:
+    """It has warned, and can't be awaited any more: it would leave a trace in the group if it were dropped again."""
+
+    class Keeper:
+        def __del__(self) -> None:
+            kept.append(self.waiting)
+
+    kept: list[Any] = []
+    async with TaskGroup(concurrency_limit=1) as tg:
+        tg.create_task(settle(3))
+        keeper: Any = Keeper()
+        keeper.cycle, keeper.waiting = keeper, tg.wait_for_slot()
+        del keeper
+        gc.collect()
+        with pytest.raises(RuntimeError, match="cannot reuse"):
+            await kept.pop()
+
+
 def test_awaitable_that_is_kept_while_it_is_freed(kept: list[Any]) -> None:
     """Whoever keeps an awaitable that warns, where warnings are errors, has one that can still be closed."""
     with warnings.catch_warnings():
