@@ -211,20 +211,25 @@ take_error_lock_held(TaskGroup *self, PyObject *task, PyObject *exc, int backgro
     return raise_collected(first);
 }
 
-/* Turns whose Tasks have been announced to have ended, but have not: their coroutines will not run. */
+/* Turns whose Tasks have been announced to have ended, but have not: their coroutines will not run.  All hear of it, as of
+   a cancellation. */
 static void
 drop_turns_lock_held(TaskGroup *self)
 {
+    PyObject *exc = PyErr_GetRaisedException();
     Link *heads[] = {&self->queue, &self->granted, &self->cancelled};
     for (int i = 0; i < 3; i++) {
         while (!Link_is_empty(heads[i])) {
             Turn *turn = TURN_OF(heads[i]->next);
             Py_INCREF(turn);
-            turn_leave_lock_held(turn, TURN_ENDED);
+            turn_leave_lock_held(turn, TURN_CANCELLED);
             turn_close_coro(turn);
+            (void)turn_step_task_lock_held(turn, NULL);
+            report_unraisable((PyObject *)self);
             Py_DECREF(turn);
         }
     }
+    PyErr_SetRaisedException(exc);
 }
 
 void

@@ -310,6 +310,21 @@ async def test_a_queued_task_whose_end_a_stranger_announced(fails: bool) -> None
     assert isinstance(task.exception(), ValueError) if fails else task.result() is None
 
 
+@pytest.mark.parametrize("cancelled", [False, True])
+async def test_a_queued_task_that_is_announced_to_have_ended(cancelled: bool) -> None:
+    """The group does not wait for it; it is cancelled when the group is left, and waits for no turn for ever."""
+    async with TaskGroup(concurrency_limit=1) as tg:
+        running = tg.create_task(settle(4))
+        queued = tg.create_task(forever)
+        await settle(1)
+        tg._on_task_done(running)
+        tg._on_task_done(queued)
+        if cancelled:
+            queued.cancel()
+    await settle(5)
+    assert queued.cancelled()
+
+
 async def test_the_last_task_whose_end_a_stranger_announced() -> None:
     """The parent does not step within another task: the loop wakes it."""
     tasks: list[asyncio.Task[Any]] = []
@@ -345,7 +360,7 @@ async def test_a_turn_that_is_got_hold_of_while_it_is_freed(monkeypatch: pytest.
         try:
             await Wait()
         finally:
-            kept.extend(op for op in gc.get_objects() if type(op).__name__ == "_Turn" and repr(op) == "<turn ended>")
+            kept.extend(op for op in gc.get_objects() if repr(op) == "<turn cancelled>")
             raise LookupError("closed")
 
     class NoTask:
@@ -381,7 +396,7 @@ async def test_a_turn_that_is_got_hold_of_while_it_is_freed(monkeypatch: pytest.
         task.coro.close()  # type: ignore[attr-defined]
         del task
     assert reports == [LookupError] and coro.cr_frame is None
-    with pytest.raises(RuntimeError, match="can begin only once"):
+    with pytest.raises(asyncio.CancelledError):
         kept.pop().begin()
 
 
