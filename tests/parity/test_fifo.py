@@ -101,12 +101,13 @@ class Program:
     statements: tuple[Statement, ...]
     producer: tuple[Statement, ...]  # what another task does, which is no member of the group
     stops: bool  # does the body end with tg.cancel()?
+    fragile: bool  # does an error cancel the others?
     hooked: bool  # is the group of a subclass?
 
     def __str__(self) -> str:
         lines = [*map(str, self.statements), *["tg.cancel()"] * self.stops]
         name = "Hooked" if self.hooked else "TaskGroup"
-        header = f"async with {name}(concurrency_limit={self.limit}, cancel_on_error=False) as tg:"
+        header = f"async with {name}(concurrency_limit={self.limit}, cancel_on_error={self.fragile}) as tg:"
         return "\n    ".join([header, *lines, "# another task:", *map(str, self.producer)]) + "\n"
 
 
@@ -123,7 +124,8 @@ class Writer:
         statements = tuple(self.statement(0.1, self.steps, waits=0.05) for _ in range(size))
         producer = tuple(self.statement(0.1, 0.4, waits=0.3) for _ in range(self.random.choice((0, 0, 20))))
         chance = self.random.random
-        return Program(self.random.choice((1, 2, 2, 3)), statements, producer, chance() < 0.2, chance() < 0.2)
+        limit = self.random.choice((1, 2, 2, 3))
+        return Program(limit, statements, producer, chance() < 0.2, chance() < 0.2, chance() < 0.2)
 
     def statement(self, cancels: float, steps: float, waits: float = 0) -> Statement:
         if self.random.random() < waits:
@@ -193,21 +195,21 @@ class Run:
         self.cancelled = 0  # for so many more iterations a slot may be held by somebody who was cancelled
         self.waiters = 0  # for a slot
         self.told_late = 0  # so many iterations
-        self.stopped = False
+        self.tg: Any = None
         self.left = False
 
     async def main(self) -> None:
         self.tick()
         with contextlib.suppress(ExceptionGroup):
-            async with self.group_class(concurrency_limit=self.program.limit, cancel_on_error=False) as self.tg:
+            options = {"concurrency_limit": self.program.limit, "cancel_on_error": self.program.fragile}
+            async with self.group_class(**options) as self.tg:
                 producer = asyncio.create_task(self.produce())
                 await self.do(self.program.statements)
                 if self.program.stops:
-                    self.stopped = True
                     self.tg.cancel()
         self.left = True
         await producer
-        if not self.stopped and self.next_in_queue() is not None:
+        if not self.tg._aborting and self.next_in_queue() is not None:
             self.broken.append(f"{self.queue} never start")
 
     async def produce(self) -> None:
@@ -245,15 +247,15 @@ class Run:
         try:
             task = self.tg.create_task(job if what.form == "callable" else job(), **options)
         except RuntimeError:
-            assert self.stopped or not self.running
+            assert self.tg._aborting or not self.running
             self.queue.remove(what.number)
             return
         self.tasks[what.number] = task
 
     async def work(self, what: Create) -> None:
         number = what.number
-        if self.stopped:
-            self.broken.append(f"{number} starts after the group was stopped")
+        if self.tg._aborting:
+            self.broken.append(f"{number} starts although the group aborts")
         if self.next_in_queue() == number:
             self.queue.popleft()
         elif number in self.queue:
@@ -286,7 +288,7 @@ class Run:
         A slot that comes free is taken in the next one. It was free already when this was called there, or when this
         was called in the next; somebody who got it and was cancelled has to take that step before it is passed on.
         """
-        free = len(self.running) < self.program.limit and not self.stopped
+        free = self.tg is not None and len(self.running) < self.program.limit and not self.tg._aborting
         head = self.next_in_queue() if free else None
         self.waited = self.waited + 1 if head == self.waits else 0
         self.waits = head
