@@ -52,10 +52,13 @@ def host_and_port(text: str) -> tuple[str, int]:
     """Read HOST:PORT."""
     try:
         parts = urlsplit(f"//{text}")
-        host, port = parts.hostname, parts.port
+        host, port = parts.hostname or "", parts.port
+        host.encode("idna")  # as asyncio will, which takes no host that cannot be
+    except UnicodeError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not HOST:PORT: no possible host name") from None
     except ValueError as error:
         raise argparse.ArgumentTypeError(f"{text!r} is not HOST:PORT: {error}") from None
-    if not host or not port or parts.path:
+    if not host or not port or re.search("[/?#@]", text):
         raise argparse.ArgumentTypeError(f"{text!r} is not HOST:PORT")
     return host, port
 

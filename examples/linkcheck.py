@@ -271,7 +271,11 @@ async def main(args: argparse.Namespace) -> int:
         checker.check_fragments()
     checker.print_report(interrupted=interrupted)
     if args.json:
-        checker.write_json(args.json, interrupted=interrupted)
+        try:
+            checker.write_json(args.json, interrupted=interrupted)
+        except OSError as error:
+            print(f"linkcheck.py: cannot write {args.json}: {error.strerror}", file=sys.stderr)
+            return 2
     return 130 if interrupted else 1 if checker.broken else 0
 
 

@@ -141,9 +141,11 @@ async def loopback_sensors() -> AsyncIterator[Address]:
 
         def connected(_: StreamReader, writer: StreamWriter) -> None:
             try:
-                tg.create_background_task(sensors(writer))
+                task = tg.create_background_task(sensors(writer))
             except RuntimeError:  # the group is finished: too late
                 writer.close()
+            else:  # also if the task is cancelled before its first step
+                task.add_done_callback(lambda _: writer.close())
 
         async with await asyncio.start_server(connected, "127.0.0.1", 0) as server:
             yield server.sockets[0].getsockname()
@@ -162,8 +164,8 @@ def parse_arguments() -> argparse.Namespace:
     add = parser.add_argument
     add("address", nargs="?", type=host_and_port, metavar="HOST:PORT", help="default: sensors of its own")
     add("--readings", type=whole_number(1), default=5_000, help="how many to read (default: %(default)s)")
-    add("--pumps", type=whole_number(1), default=2, help="connections (default: %(default)s)")
-    add("--parsers", type=whole_number(1), default=3, help="tasks that parse (default: %(default)s)")
+    add("--pumps", type=whole_number(1, 1000), default=2, help="connections (default: %(default)s)")
+    add("--parsers", type=whole_number(1, 1000), default=3, help="tasks that parse (default: %(default)s)")
     return parser.parse_args()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import os
 import re
@@ -590,6 +591,26 @@ def test_json(tmp_path: Path) -> None:
                 "skipped": {"to other sites skipped": 1},
             }
             assert problem.startswith("not a URL")
+
+    run(body())
+
+
+def test_json_that_cannot_be_written(tmp_path: Path) -> None:
+    """If the file cannot be written in the end, the report is there all the same, and one line says why."""
+    file = tmp_path / "folder" / "found.json"
+    file.parent.mkdir()
+
+    async def page(_: web.Request) -> web.Response:
+        file.unlink()
+        file.parent.rmdir()
+        return web.Response()
+
+    async def body() -> None:
+        async with Site({"/": page}).serve() as address, linkcheck(address, "--json", str(file)) as checker:
+            out, err = await checker.process.communicate()
+        assert checker.process.returncode == 2 and b"1 links checked, 0 broken" in out
+        assert err.decode().endswith(f"linkcheck.py: cannot write {file}: {os.strerror(errno.ENOENT)}\n")
+        assert b"Traceback" not in err
 
     run(body())
 
