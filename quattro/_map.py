@@ -10,7 +10,10 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterable, Iterable
+from functools import partial
+from inspect import CO_COROUTINE
 from operator import index
+from types import FunctionType, MethodType
 
 TYPE_CHECKING = False  # typing's, without the time that importing it takes: asyncio does without it from 3.14 on
 if TYPE_CHECKING:
@@ -22,6 +25,19 @@ if TYPE_CHECKING:
 async def _call(f: Callable[[Any], Coroutine[Any, Any, Any]], item: Any) -> Any:
     """Call the function inside the item's task; this costs a task less than a callable does."""
     return await f(item)
+
+
+def _wrap(f: Callable[[Any], Coroutine[Any, Any, Any]], name: str, item: Any) -> Any:
+    """What the task of an item runs if a line of the function may run at its call."""
+    coro: Any = _call(f, item)
+    coro.__qualname__ = name  # as it is shown in the task's repr()
+    return coro
+
+
+def _is_native(f: Any) -> bool:
+    """Whether it is an async def function, or a method that is one: a call runs none of its lines."""
+    function = f.__func__ if type(f) is MethodType else f
+    return type(function) is FunctionType and bool(function.__code__.co_flags & CO_COROUTINE)
 
 
 async def _nothing() -> None:
@@ -80,12 +96,12 @@ class _End:
 class _Buffer:
     """The items that have been taken from the source and not yet yielded, as tasks."""
 
-    __slots__ = ("f", "group", "name", "ordered", "room", "size", "taken", "tasks", "waiter")
+    __slots__ = ("group", "make", "ordered", "room", "size", "taken", "tasks", "waiter", "wrap")
 
     def __init__(self, group: Any, f: Callable[[Any], Coroutine[Any, Any, Any]], size: int, ordered: bool) -> None:
         self.group = group  # any, because checkers do not know its private attributes
-        self.f = f
-        self.name = str(getattr(f, "__qualname__", type(f).__qualname__))
+        self.wrap = partial(_wrap, f, str(getattr(f, "__qualname__", type(f).__qualname__)))
+        self.make = f if _is_native(f) else self.wrap
         self.size = size
         self.ordered = ordered
         self.taken = 0
@@ -94,33 +110,30 @@ class _Buffer:
         self.room: asyncio.Future[None] | None = None  # the reader's, if it waits
 
     def start(self, item: Any) -> bool:
-        """Make the task of an item; return false if it has run eagerly, to an end without a result."""
-        coro: Any = _call(self.f, item)
-        coro.__qualname__ = self.name  # as it is shown in the task's repr()
+        """Make the task of an item; return false if the group has to act first, as it has run eagerly."""
+        try:
+            coro = self.make(item)
+        except TypeError:  # it does not take one item, as its task will say
+            coro = self.wrap(item)
         task = self.group.create_task(coro)
-        if task.done() and (task.cancelled() or task.exception() is not None):
+        if not task.done():
+            self.taken += 1
+            if self.ordered:
+                self.tasks.append(task)
+            else:
+                task.add_done_callback(self.end)
+            return True
+        if task.cancelled() or task.exception() is not None:
             del task  # which its error, whose frames lead to this one, would make a cycle
             return False
         self.taken += 1
-        if self.ordered:
-            self.tasks.append(task)
-        elif task.done():  # it ran eagerly, to its end
-            self.end(task)
-        else:
-            task.add_done_callback(self.end)
-        return True
+        self.tasks.append(task)
+        return not self.group._aborting
 
     def end(self, task: asyncio.Task[Any]) -> None:
         """Take note of a task that has ended, if the results are wanted as they come."""
         self.tasks.append(task)
         self.wake()
-
-    def pop(self) -> None:
-        """Take out the first task, which has ended."""
-        self.tasks.popleft()
-        self.taken -= 1
-        if self.room is not None and not self.room.done():
-            self.room.set_result(None)
 
     def wake(self, _: object = None) -> None:
         """Have the consumer look again."""
@@ -204,15 +217,21 @@ class Map:
                     await self._refuse()
                 if self._items is not None:
                     self._open(self._items)
-                if self._source is not None and buffer.taken < buffer.size and not self._draw(self._source):
-                    await asyncio.sleep(0)  # the group acts on an error first
-                    continue
+                if self._source is not None and buffer.taken < buffer.size:
+                    if not self._draw(self._source):
+                        await asyncio.sleep(0)  # the group acts on an error first
+                        continue
+                    if buffer.taken < buffer.size:
+                        continue
                 if tasks:
                     task = tasks[0]
                     if not task.done():
                         await _End(task)
                         continue
-                    buffer.pop()
+                    tasks.popleft()
+                    buffer.taken -= 1
+                    if buffer.room is not None and not buffer.room.done():
+                        buffer.room.set_result(None)
                     if not task.cancelled() and task.exception() is None:
                         return task.result()
                 elif buffer.taken or (self._reader is not None and not self._reader.done()):
@@ -235,26 +254,16 @@ class Map:
         self._items = None
 
     def _draw(self, source: Iterator[Any]) -> bool:
-        """Take items from a synchronous source, as far as there is room; return false if the group may be aborting."""
+        """Take an item from a synchronous source; return false if the group has to act first."""
+        try:
+            item = next(source)
+        except StopIteration:
+            self._source = None
+            return True
+        except StopAsyncIteration as error:  # which would end the caller's loop as if nothing had happened
+            raise RuntimeError("the items of a map raised StopAsyncIteration") from error
         buffer = self._buffer
-        while True:
-            try:
-                item = next(source)
-            except StopIteration:
-                self._source = None
-                return True
-            except StopAsyncIteration as error:  # which would end the caller's loop as if nothing had happened
-                raise RuntimeError("the items of a map raised StopAsyncIteration") from error
-            try:
-                started = buffer.start(item)
-            except RuntimeError:
-                if buffer.group._aborting:
-                    return False
-                raise
-            if not started or buffer.group._aborting:
-                return False
-            if buffer.taken >= buffer.size:
-                return True
+        return not buffer.group._aborting and buffer.start(item)  # the source may have seen to that
 
     async def _end(self) -> None:
         """Raise what ends the caller's loop."""

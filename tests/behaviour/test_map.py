@@ -391,7 +391,8 @@ async def test_limit(TaskGroup: Any, ordered: bool) -> None:
 
 
 async def test_names_in_reports() -> None:
-    """A task shows the function's name; the traceback of its error is whole, with one frame of ours."""
+    """A task shows the function's name; the traceback of its error is whole. That of a function that is no `async def`
+    has one frame of ours, which calls it."""
     seen: list[str] = []
 
     async def fetch(number: int) -> None:
@@ -406,13 +407,29 @@ async def test_names_in_reports() -> None:
         async def __call__(self, number: int) -> int:
             return number
 
-    with pytest.raises(ExceptionGroup) as caught:
-        async with quattro.TaskGroup(concurrency_limit=2) as tg:
-            assert await collect(tg.map(Odd(), [1])) == [1]
-            await collect(tg.map(fetch, [1]))
-    assert "fetch() running at" in seen[0]
-    frames = traceback.extract_tb(caught.value.exceptions[0].__traceback__)
-    assert [frame.name for frame in frames] == ["_call", "fetch"]
+    for f, names in (fetch, ["fetch"]), (functools.wraps(fetch)(lambda number: fetch(number)), ["_call", "fetch"]):
+        with pytest.raises(ExceptionGroup) as caught:
+            async with quattro.TaskGroup(concurrency_limit=2) as tg:
+                assert await collect(tg.map(Odd(), [1])) == [1]
+                await collect(tg.map(f, [1]))
+        assert "fetch() running at" in seen.pop()
+        frames = traceback.extract_tb(caught.value.exceptions[0].__traceback__)
+        assert [frame.name for frame in frames] == names
+
+
+async def test_coroutine_of_the_caller(TaskGroup: Any) -> None:
+    """The task of an `async def` function or method runs its coroutine itself."""
+    coros: list[Any] = []
+
+    class Scale:
+        async def scale(self, number: int) -> int:
+            coros.append(asyncio.current_task().get_coro())
+            return 3 * number
+
+    async with TaskGroup(concurrency_limit=2) as tg:
+        for f in (Scale().scale, functools.partial(Scale.scale, Scale())):
+            assert await collect(tg.map(f, [4])) == [12]
+    assert [coro.cr_code is Scale.scale.__code__ for coro in coros] == [True, False]
 
 
 async def test_subclass_makes_the_tasks() -> None:
@@ -486,9 +503,12 @@ async def test_all_items_fail(TaskGroup: Any, ordered: bool) -> None:
     assert len(caught.value.exceptions) == items.taken == 10
 
 
-@pytest.mark.parametrize("f", [lambda _: 1 / 0, lambda _: 42], ids=["raises", "no coroutine"])
+@pytest.mark.parametrize(
+    "f", [lambda _: 1 / 0, lambda _: 42, noop, lambda: 42], ids=["raises", "no coroutine", "no item", "nor this"]
+)
 async def test_function_that_fails(TaskGroup: Any, f: Any) -> None:
-    """What f raises at its call, or returns instead of a coroutine, is an error of the item's task."""
+    """What f raises at its call, or returns instead of a coroutine, is an error of the item's task; that it does not
+    take one item is, too."""
     with pytest.raises(ExceptionGroup) as caught:
         async with TaskGroup(concurrency_limit=3) as tg:
             async for _ in tg.map(f, [1]):
