@@ -24,7 +24,7 @@ import subprocess
 import sys
 import time
 from array import array
-from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
 from contextlib import AsyncExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -151,6 +151,36 @@ async def slots(n: int) -> None:
             assert tg.statistics().queued == 0
             tg.create_task(count.job())
     assert (count.ended, count.peak) == (n, min(n, 10))
+
+
+@kind
+async def mapped(n: int) -> None:
+    count = Count()
+
+    async def job(item: int) -> int:
+        return item + await count.job()
+
+    async def source() -> AsyncIterator[int]:
+        for item in range(n // 2):
+            yield item
+
+    async with TaskGroup(concurrency_limit=10) as tg:
+        results = [result async for result in tg.map(job, range(n // 2))]
+        results += [result async for result in tg.map(lambda item: job(item), source(), ordered=False)]
+    assert results == [*range(1, n // 2 + 1)] * 2
+    assert (count.ended, count.peak) == (n // 2 * 2, min(n // 2, 10))
+
+
+@kind
+async def errors_that_cancel_nothing(n: int) -> None:
+    count = Count()
+    try:
+        async with TaskGroup(concurrency_limit=10, cancel_on_error=False) as tg:
+            for i in range(n):
+                tg.create_task(fail(ValueError(i)) if i % 10 == 0 else count.job())
+    except* ValueError as group:
+        assert [error.args for error in group.exceptions] == [(i,) for i in range(0, n, 10)]
+    assert count.ended == n - (n + 9) // 10
 
 
 @kind
@@ -490,6 +520,12 @@ def resident() -> int:
     return int(statm.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") if statm.exists() else 0
 
 
+# The interpreter's cache of attributes, of 4,096 entries, keeps the string that each was looked up by. Who has a name
+# as a C string makes one anew each time (CPython's own C does, for `except*` say), and so does reprlib: over many runs
+# the cache fills with them.
+clear_caches: Callable[[], None] = getattr(sys, "_clear_internal_caches", None) or sys._clear_type_cache
+
+
 def loops() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
     names = ["asyncio", "eager", "uvloop"]
     if hasattr(sys, "gettotalrefcount"):
@@ -515,6 +551,7 @@ def soak(tasks: int, slices: int) -> list[str]:
         for factory in loops().values():
             with asyncio.Runner(loop_factory=factory) as runner:
                 made += runner.run(every_kind(tasks // slices // len(loops()), min(1_000, tasks // slices // 50)))
+        clear_caches()
         gc.collect()
         blocks[i], references[i], size[i] = sys.getallocatedblocks(), count_references(), resident()
         if i % (slices // 10) == 0 or i == slices - 1:
@@ -531,7 +568,7 @@ def soak(tasks: int, slices: int) -> list[str]:
     return wrong
 
 
-BLOCKS_ROOM = 500  # caches and free lists fill up at any time; what every tenth task left would be nearly a million
+BLOCKS_ROOM = 50  # free lists fill up at any time; what every thousandth task left would be nearly ten thousand
 BYTES_ROOM = 2 * 2**20  # pages come and go with the allocator's arenas; a byte a task is 9 MiB in nine million
 
 
