@@ -122,10 +122,10 @@ async def limited_callables(group: Group, job: Job, n: int, limit: int) -> None:
             tg.create_task(job)
 
 
-async def mapped(group: Group, job: Job, n: int, limit: int, ordered: bool = True) -> None:
+async def mapped(group: Group, job: Job, n: int, limit: int, **options: Any) -> None:
     """The results of n items, as they come out of the group's map."""
     async with group(concurrency_limit=limit) as tg:
-        async for _ in tg.map(job, range(n), ordered=ordered):
+        async for _ in tg.map(job, range(n), **options):
             pass
 
 

@@ -165,6 +165,7 @@ async def anyio_amap(job: Job, n: int, limit: int) -> None:
 
 MAPS: dict[str, Run] = {
     OURS: partial(mapped, quattro.TaskGroup),
+    f"{OURS}, buffersize=20": partial(mapped, quattro.TaskGroup, buffersize=20),
     f"{OURS}, as they come": partial(mapped, quattro.TaskGroup, ordered=False),
     AS_COMPLETED: as_completed,
     AIOMETER: amap,

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
+import resource
+import subprocess
+import sys
 import tracemalloc
 from collections.abc import Awaitable, Callable
 from functools import partial
@@ -12,6 +16,7 @@ from typing import Any
 import trio
 from bodies import Job, bare, limited_callables, noop, sleep0
 from implementations import (
+    ACQUIRED,
     ANYIO,
     BARE,
     LIMITED,
@@ -29,8 +34,7 @@ from workloads import trio_sleep0
 import quattro
 
 N = 10_000
-MANY = 20_000  # items, where some hold all of them at once
-MILLION = 1_000_000
+MANY, MILLION = 20_000, 1_000_000  # items of a run
 PASSES = 20  # of the loop, until everything is where it waits
 
 Start = Callable[[Job], Awaitable[None]]
@@ -129,12 +133,34 @@ KINDS: dict[str, dict[str, Start]] = {
     },
 }
 
-# For items that come one after the other. Those of PRODUCING make a task when a slot is free, the others all at once.
-PRODUCERS: dict[str, Run] = PRODUCING | {name: LIMITED[name] for name in (SEMAPHORE, ANYIO, TRIO)}
+# For items that come one after the other. Ours and those of PRODUCING make a task when a slot is free; the others make
+# all at once.
+PRODUCERS: dict[str, Run] = {
+    f"{OURS}, wait_for_slot()": PRODUCING[OURS],
+    f"{OURS}, map()": lambda job, n, limit: MAPS[OURS](with_item(job), n, limit),
+    ACQUIRED: PRODUCING[ACQUIRED],
+} | {name: LIMITED[name] for name in (SEMAPHORE, ANYIO, TRIO)}
+
+
+def in_this_process(name: str, n: int) -> int:
+    """The peak of one of PRODUCERS, which may take what memory is free, and no more."""
+    free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    resource.setrlimit(resource.RLIMIT_AS, (free, free))
+    tracemalloc.start()
+    if name == TRIO:
+        return trio.run(peak, PRODUCERS[name], trio_sleep0, n)
+    return asyncio.run(peak(PRODUCERS[name], sleep0, n))
+
+
+def in_its_own(name: str, n: int) -> int | None:
+    """The same in a process of its own; none if the memory is not enough."""
+    command = [sys.executable, __file__, name, str(n)]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
+    return int(done.stdout) if done.returncode == 0 else None
 
 
 def measure(million: bool = True) -> dict[str, dict[str, float]]:
-    """Bytes by kind and implementation; a run of a million items takes some time."""
+    """Bytes by kind and implementation; the runs of a million items take minutes, and ten gigabytes."""
     tracemalloc.start()
     try:
         result = {
@@ -145,21 +171,17 @@ def measure(million: bool = True) -> dict[str, dict[str, float]]:
             for kind, implementations in KINDS.items()
         }
         result["queued task"]["the coroutine alone"] = asyncio.run(coroutines())
-        result[f"item of {MANY:,}, limit 100"] = {
-            name: (trio.run(peak, run, trio_sleep0, MANY) if name == TRIO else asyncio.run(peak(run, sleep0, MANY)))
-            / MANY
-            for name, run in PRODUCERS.items()
-        }
-        if million:
-            result[f"run of {MILLION:,} items, limit 100"] = {
-                name: asyncio.run(peak(run, sleep0, MILLION)) for name, run in PRODUCING.items()
-            }
+        n = MILLION if million else MANY
+        sizes = {name: in_its_own(name, n) for name in PRODUCERS}
+        result[f"run of {n:,} items, limit 100"] = {name: size for name, size in sizes.items() if size is not None}
         return result
     finally:
         tracemalloc.stop()
 
 
-if __name__ == "__main__":
+if __name__ == "__main__" and len(sys.argv) > 1:
+    print(in_this_process(sys.argv[1], int(sys.argv[2])))
+elif __name__ == "__main__":
     for kind, sizes in measure().items():
         print(kind)
         for name, size in sizes.items():

@@ -170,6 +170,7 @@ def memory_table(tables: dict[str, Table]) -> str:
             [f"{kind}: {shown(name)}", *(f"{table['memory'][kind][name][0]:,.0f}" for table in tables.values())]
             for kind, sizes in first.items()
             for name in sizes
+            if all(name in table["memory"][kind] for table in tables.values())  # what memory was enough for
         ],
     )
 
