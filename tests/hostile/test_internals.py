@@ -44,13 +44,8 @@ async def test_a_turn_is_awaited_and_begun_once() -> None:
             turn.add_done_callback(print, colour="red")
         with pytest.raises(asyncio.InvalidStateError):
             turn.result()
-
-        class Untrue:
-            def __bool__(self) -> bool:
-                raise LookupError("untrue")
-
-        with pytest.raises(LookupError):
-            turn._asyncio_future_blocking = Untrue()
+        with pytest.raises(TypeError):
+            turn._asyncio_future_blocking = "yes"
         for task in tg._tasks - {parked.task}:
             task.cancel()
         await parked.task
