@@ -170,9 +170,6 @@ module_exec(PyObject *module)
     REQUIRE(CFuture, import_attr("_asyncio", "Future"));
     REQUIRE(task_add_done_callback, PyObject_GetAttr(state->CTask, state->str_add_done_callback));
     REQUIRE(task_remove_done_callback, PyObject_GetAttr(state->CTask, state->str_remove_done_callback));
-    REQUIRE(task_cancel, PyObject_GetAttr(state->CTask, state->str_cancel));
-    REQUIRE(task_cancelling, PyObject_GetAttr(state->CTask, state->str_cancelling));
-    REQUIRE(task_exception, PyObject_GetAttr(state->CTask, state->str_exception));
     REQUIRE(task_done, PyObject_GetAttr(state->CTask, state->str_done));
     REQUIRE(task__callbacks, PyObject_GetAttr(state->CTask, state->str__callbacks));
     REQUIRE(task__exception, PyObject_GetAttr(state->CTask, state->str__exception));

@@ -156,7 +156,7 @@ exit_rearm_lock_held(TaskGroup *group)
     long cancelling = task_cancelling(state, parent);
     int rc = cancelling < 0 ? -1 : 0;
     if (cancelling > 0 && state->uncancel_resets) {
-        rc = call_method(parent, state->str_uncancel) < 0 ? -1 : cancel_task(state, parent);
+        rc = call_method(parent, state->str_uncancel) < 0 ? -1 : call_method(parent, state->str_cancel);
     }
     else if (cancelling > 0) {
         rc = call_soon(group, state->rearm, parent, NULL);

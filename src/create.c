@@ -56,7 +56,7 @@ cancel_newcomer_lock_held(TaskGroup *self, PyObject *task)
     int tag = TaskSet_tag(&self->tasks, task);
     if (done <= 0 && tag >= 0 && !(tag & MARK)) {
         TaskSet_set_tag(&self->tasks, task, tag | MARK);
-        collect_error(task, &first, cancel_task(self->state, task));
+        collect_error(task, &first, call_method(task, self->state->str_cancel));
     }
     return raise_collected(first);
 }
@@ -104,7 +104,7 @@ refuse_task_lock_held(TaskGroup *self, PyObject *task, PyObject *coro, int slot)
     PyObject *first = PyErr_GetRaisedException();
     // One that has failed already is reported as never retrieved, as asyncio's is; cancel() would take that back.
     int runs = !Py_IS_TYPE(task, (PyTypeObject *)self->state->CTask) || task_runs(self->state, task);
-    if (runs && cancel_task(self->state, task) < 0) {
+    if (runs && call_method(task, self->state->str_cancel) < 0) {
         if (PyErr_ExceptionMatches(PyExc_AttributeError)) {
             PyErr_Clear();      // it may not even be a task
         }

@@ -48,7 +48,7 @@ cancel_tasks_lock_held(TaskGroup *self)
             int done = Py_IS_TYPE(task, (PyTypeObject *)state->CTask) ? 0 : call_is_true(task, state->str_done);
             collect_error(self, &first, done);
             if (cancelling <= 0 && done <= 0) {     // it is asked only once, so it is cancelled if it doesn't say
-                collect_error(self, &first, cancel_task(state, task));
+                collect_error(self, &first, call_method(task, state->str_cancel));
             }
             Py_DECREF(task);
         }
@@ -132,7 +132,7 @@ cancel_lock_held(TaskGroup *self)
     collect_error(self, &first, call_abort(self));
     if (parent != NULL && !self->parent_cancel_requested) {
         self->parent_cancel_requested = 1;
-        collect_error(parent, &first, cancel_task(self->state, parent));
+        collect_error(parent, &first, call_method(parent, self->state->str_cancel));
     }
     Py_XDECREF(parent);
     return raise_collected(first);
@@ -205,7 +205,7 @@ take_error_lock_held(TaskGroup *self, PyObject *task, PyObject *exc, int backgro
         // The parent is cancelled to get it out of the body, and uncancelled in __aexit__().
         collect_error(task, &first, call_abort(self));
         self->parent_cancel_requested = 1;
-        collect_error(task, &first, cancel_task(state, parent));
+        collect_error(task, &first, call_method(parent, state->str_cancel));
     }
     Py_XDECREF(parent);
     return raise_collected(first);
@@ -260,7 +260,7 @@ task_ended_lock_held(TaskGroup *self, PyObject *task, PyObject *error)
         waiter->state = TURN_RUNNING;
     }
     PyObject *exc = Py_XNewRef(error);
-    int failed = error != NULL ? 1 : task_error(self->state, task, &exc);
+    int failed = error != NULL ? 1 : task_error(self->state, task, &exc, 0);
     collect_error(task, &first, failed);
     if (waiter != NULL && failed > 0) {
         // Before whatever somebody's _abort() or cancel() may schedule, as asyncio's.

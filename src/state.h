@@ -19,14 +19,11 @@
     X(tasks)               /* asyncio.tasks */ \
     X(CTask)               /* _asyncio.Task */ \
     X(CFuture)             /* _asyncio.Future */ \
-    X(task_add_done_callback)  /* its methods */ \
+    X(task_add_done_callback) /* what it has */ \
     X(task_remove_done_callback) \
     X(task_done) \
-    X(task_cancel) \
-    X(task_cancelling) \
-    X(task_exception) \
-    X(task__exception)     /* the descriptors of its attributes */ \
     X(task__callbacks) \
+    X(task__exception) \
     X(current_task)        /* asyncio's own */ \
     X(CancelledError) \
     X(InvalidStateError) \

@@ -3,40 +3,23 @@
 #include "task.h"
 #include "pyutil.h"
 
-/* The value of an attribute of a C type's, by its descriptor: a new reference, or NULL on error. */
+/* The attribute of a Task of asyncio's own kind, by its descriptor, which is quicker; a new reference, or NULL on error. */
 static PyObject *
-descriptor_value(PyObject *descriptor, PyObject *op)
+own_value(PyObject *descriptor, PyObject *task)
 {
-    return Py_TYPE(descriptor)->tp_descr_get(descriptor, op, (PyObject *)Py_TYPE(op));
-}
-
-int
-cancel_task(quattro_state *state, PyObject *task)
-{
-    if (!Py_IS_TYPE(task, (PyTypeObject *)state->CTask)) {
-        return call_method(task, state->str_cancel);
-    }
-    PyObject *value = PyObject_CallOneArg(state->task_cancel, task);
-    Py_XDECREF(value);
-    return value == NULL ? -1 : 0;
+    return Py_TYPE(descriptor)->tp_descr_get(descriptor, task, (PyObject *)Py_TYPE(task));
 }
 
 long
 task_cancelling(quattro_state *state, PyObject *task)
 {
-    PyObject *count;
-    if (Py_IS_TYPE(task, (PyTypeObject *)state->CTask)) {
-        count = PyObject_CallOneArg(state->task_cancelling, task);
+    PyObject *method;
+    int rc = PyObject_GetOptionalAttr(task, state->str_cancelling, &method);
+    if (rc <= 0) {
+        return rc;
     }
-    else {
-        PyObject *method;
-        int rc = PyObject_GetOptionalAttr(task, state->str_cancelling, &method);
-        if (rc <= 0) {
-            return rc;
-        }
-        count = PyObject_CallNoArgs(method);
-        Py_DECREF(method);
-    }
+    PyObject *count = PyObject_CallNoArgs(method);
+    Py_DECREF(method);
     if (count == NULL) {
         return -1;
     }
@@ -45,37 +28,20 @@ task_cancelling(quattro_state *state, PyObject *task)
     return value < 0 && !PyErr_Occurred() ? 0 : value;
 }
 
-/* The same of asyncio's own kind, quickly, and so that nobody has asked for the error yet. */
-static int
-peek_error(quattro_state *state, PyObject *task, PyObject **exc)
-{
-    *exc = descriptor_value(state->task__exception, task);      // None for a cancelled one, too
-    if (*exc == Py_None) {
-        Py_CLEAR(*exc);
-        return 0;
-    }
-    return *exc == NULL ? -1 : 1;
-}
-
 int
-task_error(quattro_state *state, PyObject *task, PyObject **exc)
+task_error(quattro_state *state, PyObject *task, PyObject **exc, int peek)
 {
-    if (Py_IS_TYPE(task, (PyTypeObject *)state->CTask)) {
-        int rc = peek_error(state, task, exc);
-        if (rc <= 0) {
-            return rc;
-        }
-        Py_SETREF(*exc, PyObject_CallOneArg(state->task_exception, task));
+    int own = Py_IS_TYPE(task, (PyTypeObject *)state->CTask);
+    int cancelled = own ? 0 : call_is_true(task, state->str_cancelled);
+    *exc = NULL;
+    if (cancelled == 0) {
+        // None for a cancelled one, too.
+        *exc = own ? own_value(state->task__exception, task) : PyObject_CallMethodNoArgs(task, state->str_exception);
     }
-    else {
-        *exc = NULL;
-        int cancelled = call_is_true(task, state->str_cancelled);
-        if (cancelled != 0) {
-            return cancelled < 0 ? -1 : 0;
-        }
-        *exc = PyObject_CallMethodNoArgs(task, state->str_exception);
+    if (own && !peek && *exc != NULL && *exc != Py_None) {
+        Py_SETREF(*exc, PyObject_CallMethodNoArgs(task, state->str_exception));
     }
-    if (*exc == Py_None) {
+    if (cancelled > 0 || *exc == Py_None) {
         Py_CLEAR(*exc);
         return 0;
     }
@@ -90,8 +56,7 @@ task_progress(quattro_state *state, PyObject *task)
         return rc < 0 ? -1 : TASK_RUNS;
     }
     PyObject *exc;
-    int own = Py_IS_TYPE(task, (PyTypeObject *)state->CTask);
-    rc = own ? peek_error(state, task, &exc) : task_error(state, task, &exc);
+    rc = task_error(state, task, &exc, 1);
     if (rc <= 0) {
         return rc < 0 ? -1 : TASK_ENDED_WELL;
     }
@@ -106,13 +71,9 @@ add_done_callback(TaskGroup *self, PyObject *task, PyObject *callback)
     quattro_state *state = self->state;
     PyObject *args[] = {task, Py_NewRef(callback)};
     lend_sections(task);
-    PyObject *result;
-    if (Py_IS_TYPE(task, (PyTypeObject *)state->CTask)) {
-        result = PyObject_Vectorcall(state->task_add_done_callback, args, 2, NULL);
-    }
-    else {
-        result = PyObject_VectorcallMethod(state->str_add_done_callback, args, 2, NULL);
-    }
+    PyObject *result = Py_IS_TYPE(task, (PyTypeObject *)state->CTask)
+                       ? PyObject_Vectorcall(state->task_add_done_callback, args, 2, NULL)
+                       : PyObject_VectorcallMethod(state->str_add_done_callback, args, 2, NULL);
     Py_DECREF(args[1]);
     Py_XDECREF(result);
     return result == NULL ? -1 : 0;
@@ -121,8 +82,7 @@ add_done_callback(TaskGroup *self, PyObject *task, PyObject *callback)
 int
 take_back_callback(TaskGroup *self, PyObject *task, PyObject *callback)
 {
-    quattro_state *state = self->state;
-    PyObject *list = descriptor_value(state->task__callbacks, task);
+    PyObject *list = own_value(self->state->task__callbacks, task);
     // Pairs of a callback and its context.
     int alone = list != NULL && PyList_CheckExact(list) && PyList_GET_SIZE(list) == 1
                 && PyTuple_GET_ITEM(PyList_GET_ITEM(list, 0), 0) == callback;
@@ -131,7 +91,7 @@ take_back_callback(TaskGroup *self, PyObject *task, PyObject *callback)
         return list == NULL ? -1 : 0;
     }
     PyObject *args[] = {task, callback};
-    PyObject *count = PyObject_Vectorcall(state->task_remove_done_callback, args, 2, NULL);
+    PyObject *count = PyObject_Vectorcall(self->state->task_remove_done_callback, args, 2, NULL);
     Py_XDECREF(count);
     return count == NULL ? -1 : 1;
 }

@@ -5,15 +5,12 @@
 
 #include "group.h"
 
-/* task.cancel(); 0, or -1. */
-int cancel_task(quattro_state *state, PyObject *task);
-
 /* task.cancelling(), 0 for a task of a kind that does not count, -1 on error. */
 long task_cancelling(quattro_state *state, PyObject *task);
 
 /* How did a task end that is done?  1 and a new reference to its error in *exc; 0 for a result or a cancellation; -1 if it
-   can't be asked. */
-int task_error(quattro_state *state, PyObject *task, PyObject **exc);
+   can't be asked.  If we only `peek`, one of asyncio's own kind does not count as asked. */
+int task_error(quattro_state *state, PyObject *task, PyObject **exc, int peek);
 
 int discard_awaited_by(TaskGroup *self, PyObject *task);
 

@@ -247,8 +247,8 @@ MUTANTS = [
     # Errors.
     Mutant(
         "an abort stops at its first error",
-        "                collect_error(self, &first, cancel_task(state, task));\n",
-        "                if (cancel_task(state, task) < 0) { Py_DECREF(task); return -1; }\n",
+        "                collect_error(self, &first, call_method(task, state->str_cancel));\n",
+        "                if (call_method(task, state->str_cancel) < 0) { Py_DECREF(task); return -1; }\n",
         "misuse:methods_raise",
     ),
     Mutant(
