@@ -54,85 +54,12 @@ static PyMethodDef module_methods[] = {
     {NULL, NULL, 0, NULL},
 };
 
-/* A new reference to an attribute of a module, which is imported. */
+/* A new type of the module; a new reference. */
 static PyObject *
-import_attr(const char *module_name, const char *attr)
-{
-    PyObject *module = PyImport_ImportModule(module_name);
-    PyObject *value = module == NULL ? NULL : PyObject_GetAttrString(module, attr);
-    Py_XDECREF(module);
-    return value;
-}
-
-/* The same; NULL without an error where this Python has none. */
-static PyObject *
-import_optional(const char *module_name, const char *attr)
-{
-    PyObject *value = import_attr(module_name, attr);
-    if (value == NULL && PyErr_ExceptionMatches(PyExc_AttributeError)) {
-        PyErr_Clear();
-    }
-    return value;
-}
-
-/* The descriptor of an attribute of coroutines, which the type itself hides behind its own. */
-static PyObject *
-coroutine_descriptor(PyObject *name)
-{
-    PyObject *dict = PyType_GetDict(&PyCoro_Type);
-    PyObject *value = dict == NULL ? NULL : PyObject_GetItem(dict, name);
-    Py_XDECREF(dict);
-    return value;
-}
-
-/* Remember asyncio's own BaseEventLoop.create_task, unless somebody patched it before us: its globals are its
-   module's, its code says its name, and nothing has been hung on it. */
-static int
-find_stock_create_task(quattro_state *state)
-{
-    PyObject *module = PyImport_ImportModule("asyncio.base_events");
-    PyObject *cls = module == NULL ? NULL : PyObject_GetAttrString(module, "BaseEventLoop");
-    PyObject *function = cls == NULL ? NULL : PyObject_GetAttr(cls, state->str_create_task);
-    int rc = function == NULL ? -1 : 0;
-    if (rc == 0 && PyFunction_Check(function) && PyFunction_GET_GLOBALS(function) == PyModule_GetDict(module)) {
-        PyObject *code = PyFunction_GET_CODE(function);
-        PyObject *name = ((PyCodeObject *)code)->co_qualname;
-        PyObject *dict = ((PyFunctionObject *)function)->func_dict;
-        if (PyUnicode_CompareWithASCIIString(name, "BaseEventLoop.create_task") == 0
-            && (dict == NULL || PyDict_GET_SIZE(dict) == 0))
-        {
-            state->stock_create_task = Py_NewRef(function);
-            state->stock_code = Py_NewRef(code);
-        }
-    }
-    Py_XDECREF(function);
-    Py_XDECREF(cls);
-    Py_XDECREF(module);
-    return rc;
-}
-
-/* Ask a Task that was never initialised, which needs no loop and no coroutine. */
-static int
-probe_uncancel(quattro_state *state)
-{
-    PyTypeObject *type = (PyTypeObject *)state->CTask;
-    PyObject *args = PyTuple_New(0);
-    PyObject *task = args == NULL ? NULL : type->tp_new(type, args, NULL);
-    Py_XDECREF(args);
-    int pending = -1;
-    if (task != NULL && call_method(task, state->str_cancel) == 0 && call_method(task, state->str_uncancel) == 0) {
-        pending = attr_is_true(task, state->str__must_cancel);
-    }
-    Py_XDECREF(task);
-    state->uncancel_resets = pending == 0;
-    return pending < 0 ? -1 : 0;
-}
-
-static PyTypeObject *
 add_type(PyObject *module, PyType_Spec *spec)
 {
-    PyTypeObject *type = (PyTypeObject *)PyType_FromModuleAndSpec(module, spec, NULL);
-    if (type != NULL && PyModule_AddType(module, type) < 0) {
+    PyObject *type = PyType_FromModuleAndSpec(module, spec, NULL);
+    if (type != NULL && PyModule_AddType(module, (PyTypeObject *)type) < 0) {
         Py_CLEAR(type);
     }
     return type;
@@ -141,94 +68,45 @@ add_type(PyObject *module, PyType_Spec *spec)
 static int
 module_exec(PyObject *module)
 {
-    quattro_state *state = get_state(module);
-#define X(name) \
-    state->str_##name = PyUnicode_InternFromString(#name); \
-    if (state->str_##name == NULL) { \
-        return -1; \
-    }
-    STATE_NAMES(X)
-#undef X
-
-#define REQUIRE(field, value) \
-    do { \
-        state->field = (value); \
-        if (state->field == NULL) { \
-            return -1; \
-        } \
-    } while (0)
-#define OPTIONAL(field, value) \
-    do { \
-        state->field = (value); \
-        if (state->field == NULL && PyErr_Occurred()) { \
-            return -1; \
-        } \
-    } while (0)
-    REQUIRE(events, PyImport_ImportModule("asyncio.events"));
-    REQUIRE(tasks, PyImport_ImportModule("asyncio.tasks"));
-    REQUIRE(CTask, import_attr("_asyncio", "Task"));
-    REQUIRE(CFuture, import_attr("_asyncio", "Future"));
-    REQUIRE(task_add_done_callback, PyObject_GetAttr(state->CTask, state->str_add_done_callback));
-    REQUIRE(task_remove_done_callback, PyObject_GetAttr(state->CTask, state->str_remove_done_callback));
-    REQUIRE(task_done, PyObject_GetAttr(state->CTask, state->str_done));
-    REQUIRE(task__callbacks, PyObject_GetAttr(state->CTask, state->str__callbacks));
-    REQUIRE(task__exception, PyObject_GetAttr(state->CTask, state->str__exception));
-    REQUIRE(current_task, import_attr("asyncio.tasks", "current_task"));
-    REQUIRE(CancelledError, import_attr("asyncio.exceptions", "CancelledError"));
-    REQUIRE(InvalidStateError, import_attr("asyncio.exceptions", "InvalidStateError"));
-    REQUIRE(Coroutine, import_attr("collections.abc", "Coroutine"));
-    REQUIRE(partial, import_attr("functools", "partial"));
-    REQUIRE(deque, import_attr("collections", "deque"));
-    REQUIRE(run_turn, import_attr("quattro._turn", "run_turn"));
-    REQUIRE(rearm, import_attr("quattro._turn", "rearm"));
-    REQUIRE(context_kwname, PyTuple_Pack(1, state->str_context));
-    REQUIRE(loop_kwname, PyTuple_Pack(1, state->str_loop));
-    REQUIRE(coroutine_name, coroutine_descriptor(state->str___name__));
-    REQUIRE(coroutine_qualname, coroutine_descriptor(state->str___qualname__));
-    OPTIONAL(add_awaited_by, import_optional("asyncio.futures", "future_add_to_awaited_by"));
-    OPTIONAL(discard_awaited_by, import_optional("asyncio.futures", "future_discard_from_awaited_by"));
-    OPTIONAL(eager_task_factory, import_optional("asyncio.tasks", "eager_task_factory"));
-    REQUIRE(TaskGroup_Type, add_type(module, &TaskGroup_spec));
-    REQUIRE(Await_Type, add_type(module, &Await_spec));
-    REQUIRE(Turn_Type, add_type(module, &Turn_spec));
-    REQUIRE(Callback_Type, add_type(module, &Callback_spec));
-    REQUIRE(Statistics_Type, PyStructSequence_NewType(&Statistics_desc));
+    quattro_state *self = get_state(module);
+    PyObject *parts = PyImport_ImportModule("quattro._turn");
+    int ok = parts != NULL;
+#define REQUIRE(field, value) ok = ok && (self->field = (value)) != NULL;
+#define NAME(name) REQUIRE(str_##name, PyUnicode_InternFromString(#name))
+#define PART(name) REQUIRE(name, PyObject_GetAttrString(parts, #name))
+    STATE_NAMES(NAME)
+    STATE_PARTS(PART)
+    REQUIRE(Await_Type, add_type(module, &Await_spec))
+    REQUIRE(Turn_Type, add_type(module, &Turn_spec))
+    REQUIRE(Callback_Type, add_type(module, &Callback_spec))
+    REQUIRE(TaskGroup_Type, add_type(module, &TaskGroup_spec))
+    REQUIRE(Statistics_Type, (PyObject *)PyStructSequence_NewType(&Statistics_desc))
 #undef REQUIRE
-#undef OPTIONAL
-    if (PyModule_AddType(module, state->Statistics_Type) < 0) {
-        return -1;
-    }
-    if (find_stock_create_task(state) < 0) {
-        return -1;
-    }
-    return probe_uncancel(state);
+#undef NAME
+#undef PART
+    Py_XDECREF(parts);
+    return ok ? PyModule_AddType(module, (PyTypeObject *)self->Statistics_Type) : -1;
 }
 
 static int
 module_traverse(PyObject *module, visitproc visit, void *arg)
 {
-    quattro_state *state = get_state(module);
-#define X(field) Py_VISIT(state->field);
-    STATE_TYPES(X)
-    STATE_OBJECTS(X)
-#undef X
-#define X(name) Py_VISIT(state->str_##name);
-    STATE_NAMES(X)
-#undef X
+    quattro_state *self = get_state(module);
+    STATE_TYPES(VISIT)
+    STATE_PARTS(VISIT)
     return 0;
 }
 
 static int
 module_clear(PyObject *module)
 {
-    quattro_state *state = get_state(module);
-#define X(field) Py_CLEAR(state->field);
-    STATE_TYPES(X)
-    STATE_OBJECTS(X)
-#undef X
-#define X(name) Py_CLEAR(state->str_##name);
-    STATE_NAMES(X)
-#undef X
+    quattro_state *self = get_state(module);
+#define CLEAR_NAME(name) Py_CLEAR(self->str_##name);
+    STATE_TYPES(CLEAR)
+    STATE_PARTS(CLEAR)
+    STATE_NAMES(CLEAR_NAME)
+#undef CLEAR_NAME
+    Py_CLEAR(self->uvloop);
     return 0;
 }
 

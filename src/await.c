@@ -24,7 +24,7 @@ typedef struct Await {
 PyObject *
 Await_new(TaskGroup *group, AwaitStage stage, PyObject *exc)
 {
-    PyTypeObject *type = group->state->Await_Type;
+    PyTypeObject *type = (PyTypeObject *)group->state->Await_Type;
     Await *self = (Await *)type->tp_alloc(type, 0);
     if (self != NULL) {
         self->group = (TaskGroup *)Py_NewRef(group);
@@ -155,7 +155,7 @@ exit_rearm_lock_held(TaskGroup *group)
     PyObject *parent = Py_NewRef(group->parent);
     long cancelling = task_cancelling(state, parent);
     int rc = cancelling < 0 ? -1 : 0;
-    if (cancelling > 0 && state->uncancel_resets) {
+    if (cancelling > 0 && state->uncancel_resets == Py_True) {
         rc = call_method(parent, state->str_uncancel) < 0 ? -1 : call_method(parent, state->str_cancel);
     }
     else if (cancelling > 0) {

@@ -34,7 +34,7 @@ Callback_vectorcall(PyObject *op, PyObject *const *args, size_t nargsf, PyObject
 PyObject *
 Callback_new(TaskGroup *group, int (*call)(TaskGroup *self, PyObject *task), const char *name, PyCFunction method)
 {
-    PyTypeObject *type = group->state->Callback_Type;
+    PyTypeObject *type = (PyTypeObject *)group->state->Callback_Type;
     Callback *self = (Callback *)type->tp_alloc(type, 0);
     if (self != NULL) {
         self->vectorcall = Callback_vectorcall;

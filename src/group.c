@@ -301,7 +301,7 @@ TaskGroup_statistics(PyObject *op, PyObject *Py_UNUSED(ignored))
     queued = self->queued;
     background = (Py_ssize_t)self->background;
     END_SECTION();
-    return PyObject_CallFunction((PyObject *)self->state->Statistics_Type, "((nnnN))", running, queued, background,
+    return PyObject_CallFunction(self->state->Statistics_Type, "((nnnN))", running, queued, background,
                                  TaskGroup_get_concurrency_limit(op, NULL));
 }
 

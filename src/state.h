@@ -5,6 +5,11 @@
 
 #include <Python.h>
 
+/* For a list of fields: their declaration; and where `self` has them, what tp_traverse and tp_clear do with them. */
+#define FIELD(name) PyObject *name;
+#define VISIT(name) Py_VISIT(self->name);
+#define CLEAR(name) Py_CLEAR(self->name);
+
 /* The extension's own types. */
 #define STATE_TYPES(X) \
     X(TaskGroup_Type)  /* quattro.TaskGroup's C base */ \
@@ -13,35 +18,12 @@
     X(Callback_Type)   /* what the loop calls for a group */ \
     X(Statistics_Type) /* TaskGroupStatistics */
 
-/* asyncio's parts and our own Python function. */
-#define STATE_OBJECTS(X) \
-    X(events)              /* the module asyncio.events */ \
-    X(tasks)               /* asyncio.tasks */ \
-    X(CTask)               /* _asyncio.Task */ \
-    X(CFuture)             /* _asyncio.Future */ \
-    X(task_add_done_callback) /* what it has */ \
-    X(task_remove_done_callback) \
-    X(task_done) \
-    X(task__callbacks) \
-    X(task__exception) \
-    X(current_task)        /* asyncio's own */ \
-    X(CancelledError) \
-    X(InvalidStateError) \
-    X(Coroutine)           /* collections.abc.Coroutine */ \
-    X(partial)             /* functools.partial */ \
-    X(deque)               /* collections.deque */ \
-    X(add_awaited_by)      /* asyncio.futures.future_add_to_awaited_by, NULL before 3.14 */ \
-    X(discard_awaited_by)  /* its counterpart */ \
-    X(eager_task_factory)  /* asyncio.eager_task_factory, NULL before 3.12 */ \
-    X(stock_create_task)   /* asyncio's own BaseEventLoop.create_task, NULL when it was patched before our import */ \
-    X(stock_code)          /* and its code */ \
-    X(run_turn)            /* quattro._turn.run_turn */ \
-    X(rearm)               /* and rearm */ \
-    X(uvloop)              /* uvloop's own functions, for the next group, once a group has seen them */ \
-    X(coroutine_name)      /* the descriptors of a coroutine's __name__ */ \
-    X(coroutine_qualname)  /* and __qualname__ */ \
-    X(context_kwname)      /* ("context",) */ \
-    X(loop_kwname)         /* ("loop",) */
+/* What quattro/_turn.py has for us, asyncio's parts most of all: it says what each is. */
+#define STATE_PARTS(X) \
+    X(CFuture) X(CTask) X(CancelledError) X(Coroutine) X(InvalidStateError) X(add_awaited_by) X(context_kwname) \
+    X(coroutine_name) X(coroutine_qualname) X(current_task) X(deque) X(discard_awaited_by) X(eager_task_factory) X(events) \
+    X(loop_kwname) X(partial) X(rearm) X(run_turn) X(stock_code) X(stock_create_task) X(task__callbacks) \
+    X(task__exception) X(task_add_done_callback) X(task_done) X(task_remove_done_callback) X(tasks) X(uncancel_resets)
 
 /* Interned names of attributes and keywords. */
 #define STATE_NAMES(X) \
@@ -53,18 +35,12 @@
     X(message) X(msg) X(name) X(remove_done_callback) X(set_result) X(Task) X(task) X(time) X(uncancel)
 
 typedef struct {
-#define X(field) PyTypeObject *field;
-    STATE_TYPES(X)
-#undef X
-#define X(field) PyObject *field;
-    STATE_OBJECTS(X)
-#undef X
-#define X(name) PyObject *str_##name;
-    STATE_NAMES(X)
-#undef X
-    /* Does Task.uncancel() take a pending cancel back when its count reaches zero? (CPython issue 117407 and its
-       backports: asked of the Task itself, because micro releases differ.) */
-    int uncancel_resets;
+#define NAME(name) PyObject *str_##name;
+    STATE_TYPES(FIELD)
+    STATE_PARTS(FIELD)
+    STATE_NAMES(NAME)
+#undef NAME
+    PyObject *uvloop;           // its own functions, for the next group, once a group has seen them
 } quattro_state;
 
 extern struct PyModuleDef quattro_module;

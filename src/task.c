@@ -108,11 +108,11 @@ task_runs(quattro_state *state, PyObject *task)
     return done == Py_False;
 }
 
-/* One of asyncio's two functions, NULL where this Python has none. */
+/* One of asyncio's two functions, None where this Python has none. */
 static inline int
 change_awaited_by(PyObject *function, PyObject *task, PyObject *parent)
 {
-    if (function == NULL || parent == NULL) {
+    if (function == Py_None || parent == NULL) {
         return 0;
     }
     PyObject *args[] = {task, Py_NewRef(parent)};

@@ -9,7 +9,7 @@
 static inline Turn *
 Turn_new(TaskGroup *group, PyObject *coro, TurnState state)
 {
-    PyTypeObject *type = group->state->Turn_Type;
+    PyTypeObject *type = (PyTypeObject *)group->state->Turn_Type;
     Turn *self = (Turn *)type->tp_alloc(type, 0);
     if (self != NULL) {
         self->group = (TaskGroup *)Py_NewRef(group);

@@ -441,12 +441,6 @@ MUTANTS = [
         "else if (is_uvloop_function(self, function) >= 0 && self->uvloop != NULL) {",
         "transparency",
     ),
-    Mutant(
-        "a patch before the import is ignored",
-        'PyUnicode_CompareWithASCIIString(name, "BaseEventLoop.create_task") == 0',
-        "1",
-        "transparency",
-    ),
     Mutant("names are not copied", "if (runner != NULL && copy_names", "if (0 && copy_names", "transparency"),
     Mutant(
         "no awaited-by edges",
