@@ -9,12 +9,15 @@
 #include "task.h"
 #include "turn.h"
 
+#define AWAIT_OBJECTS(X) \
+    X(exc)          /* what the body raised */ \
+    X(propagate)    /* the CancelledError to raise unless there are errors */ \
+    X(pending)      /* the last CancelledError that arrived while waiting */
+
 typedef struct Await {
     PyObject_HEAD
     TaskGroup *group;
-    PyObject *exc;              // what the body raised
-    PyObject *propagate;        // the CancelledError to raise unless there are errors
-    PyObject *pending;          // the last CancelledError that arrived while waiting
+    AWAIT_OBJECTS(FIELD)
     Turn *turn;                 // what wait_for_slot() waits on, in the group's list of waiters
     AwaitStage stage;           // where to go on
     unsigned running : 1;
@@ -24,10 +27,8 @@ typedef struct Await {
 PyObject *
 Await_new(TaskGroup *group, AwaitStage stage, PyObject *exc)
 {
-    PyTypeObject *type = (PyTypeObject *)group->state->Await_Type;
-    Await *self = (Await *)type->tp_alloc(type, 0);
+    Await *self = Part_new(group->state->Await_Type, group);
     if (self != NULL) {
-        self->group = (TaskGroup *)Py_NewRef(group);
         self->exc = Py_XNewRef(exc);
         self->stage = stage;
     }
@@ -67,44 +68,26 @@ enter_lock_held(TaskGroup *group)
     return -1;
 }
 
-void
-drop_tools(TaskGroup *self)
-{
-    Py_CLEAR(self->kwargs);
-    Py_CLEAR(self->eager_kwargs);
-    Py_CLEAR(self->uvloop);
-    Py_CLEAR(self->done_future);
-    Py_CLEAR(self->newest);
-    Py_CLEAR(self->ended);
-    Py_CLEAR(self->ended_handle);
-}
-
 /* What the `finally` of asyncio's __aexit__() does, and more: nothing of what the group held stays. */
 static void
-finish_lock_held(TaskGroup *group)
+finish_lock_held(TaskGroup *self)
 {
-    ASSERT_LOCKED(group);
-    group->finished = 1;
-    for (size_t i = group->tasks.begin; i < group->tasks.end; i++) {
-        // Only if the exit was broken off.
-        PyObject *task = Py_XNewRef(ENTRY_TASK(group->tasks.entries[i]));
-        if (task != NULL && discard_awaited_by(group, task) < 0) {
+    ASSERT_LOCKED(self);
+    self->finished = 1;
+    for (size_t i = self->tasks.begin; i < self->tasks.end; i++) {
+        // Only if the exit was broken off: their ends are still to be seen.
+        PyObject *task = Py_XNewRef(ENTRY_TASK(self->tasks.entries[i]));
+        if (task != NULL && discard_awaited_by(self, task) < 0) {
             report_unraisable(task);
         }
         Py_XDECREF(task);
     }
-    Py_CLEAR(group->parent);
-    Py_CLEAR(group->errors);
-    Py_CLEAR(group->base_error);
-    Py_CLEAR(group->waiter);
-    if (wake_waiters_lock_held(group) < 0) {
-        report_unraisable((PyObject *)group);
+    GROUP_STATE(CLEAR)
+    GROUP_TOOLS(CLEAR)
+    if (wake_waiters_lock_held(self) < 0) {
+        report_unraisable((PyObject *)self);
     }
-    if (group->has_tasks) {
-        drop_tools(group);
-        // Tasks are left only if the exit itself was broken off: their ends are still to be seen.
-        drop_callbacks_lock_held(group);
-    }
+    drop_callbacks_lock_held(self);
 }
 
 /* Report an error that a base error displaces. */
@@ -302,7 +285,7 @@ exit_wait_lock_held(Await *self, PyObject **result)
             return -1;
         }
         turn->blocking = turn->waiter = 1;
-        Py_XSETREF(group->waiter, (Turn *)Py_NewRef(turn));
+        Py_XSETREF(group->waiter, Py_NewRef(turn));
         *result = (PyObject *)turn;
         return 1;
     }
@@ -420,9 +403,7 @@ static int
 Await_clear(PyObject *op)
 {
     Await *self = (Await *)op;
-    Py_CLEAR(self->exc);
-    Py_CLEAR(self->propagate);
-    Py_CLEAR(self->pending);
+    AWAIT_OBJECTS(CLEAR)
     return 0;
 }
 
@@ -596,9 +577,7 @@ Await_traverse(PyObject *op, visitproc visit, void *arg)
     Await *self = (Await *)op;
     Py_VISIT(Py_TYPE(op));
     Py_VISIT(self->group);
-    Py_VISIT(self->exc);
-    Py_VISIT(self->propagate);
-    Py_VISIT(self->pending);
+    AWAIT_OBJECTS(VISIT)
     Py_VISIT(self->turn);
     return 0;
 }
@@ -627,16 +606,11 @@ Await_finalize(PyObject *op)
 static void
 Await_dealloc(PyObject *op)
 {
-    PyTypeObject *type = Py_TYPE(op);
     if (((Await *)op)->stage != AWAIT_DONE && PyObject_CallFinalizerFromDealloc(op) < 0) {
         return;
     }
-    PyObject_GC_UnTrack(op);
     assert(((Await *)op)->turn == NULL);
-    Await_clear(op);
-    Py_CLEAR(((Await *)op)->group);
-    type->tp_free(op);
-    Py_DECREF(type);
+    Part_dealloc(op);
 }
 
 static PyMethodDef Await_methods[] = {

@@ -9,7 +9,4 @@ extern PyType_Spec Await_spec;
 
 PyObject *Await_new(TaskGroup *group, AwaitStage stage, PyObject *exc);
 
-/* What the making of tasks has left, but for the callbacks. */
-void drop_tools(TaskGroup *self);
-
 #endif

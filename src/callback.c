@@ -34,11 +34,9 @@ Callback_vectorcall(PyObject *op, PyObject *const *args, size_t nargsf, PyObject
 PyObject *
 Callback_new(TaskGroup *group, int (*call)(TaskGroup *self, PyObject *task), const char *name, PyCFunction method)
 {
-    PyTypeObject *type = (PyTypeObject *)group->state->Callback_Type;
-    Callback *self = (Callback *)type->tp_alloc(type, 0);
+    Callback *self = Part_new(group->state->Callback_Type, group);
     if (self != NULL) {
         self->vectorcall = Callback_vectorcall;
-        self->group = (TaskGroup *)Py_NewRef(group);
         self->call = call;
         self->name = name;
         self->method = method;
@@ -97,23 +95,11 @@ Callback_traverse(PyObject *op, visitproc visit, void *arg)
     return 0;
 }
 
-/* The group, which the call counts on, stays until the callback goes; it clears its own side. */
 static int
 Callback_clear(PyObject *op)
 {
     Py_CLEAR(((Callback *)op)->slowest);
     return 0;
-}
-
-static void
-Callback_dealloc(PyObject *op)
-{
-    PyTypeObject *type = Py_TYPE(op);
-    PyObject_GC_UnTrack(op);
-    Callback_clear(op);
-    Py_CLEAR(((Callback *)op)->group);
-    type->tp_free(op);
-    Py_DECREF(type);
 }
 
 static PyMemberDef Callback_members[] = {
@@ -130,7 +116,7 @@ static PyGetSetDef Callback_getset[] = {
 
 static PyType_Slot Callback_slots[] = {
     {Py_tp_doc, (void *)PyDoc_STR("What the loop calls for a group. Internal.")},
-    {Py_tp_dealloc, Callback_dealloc},
+    {Py_tp_dealloc, Part_dealloc},
     {Py_tp_traverse, Callback_traverse},
     {Py_tp_clear, Callback_clear},
     {Py_tp_repr, Callback_repr},

@@ -211,21 +211,21 @@ take_error_lock_held(TaskGroup *self, PyObject *task, PyObject *exc, int backgro
     return raise_collected(first);
 }
 
-/* Turns whose Tasks have been announced to have ended, but have not: their coroutines will not run.  All hear of it, as of
-   a cancellation. */
-static void
-drop_turns_lock_held(TaskGroup *self)
+void
+drop_turns_lock_held(TaskGroup *self, int announced)
 {
     PyObject *exc = PyErr_GetRaisedException();
-    Link *heads[] = {&self->queue, &self->granted, &self->cancelled};
-    for (int i = 0; i < 3; i++) {
+    Link *heads[] = {&self->queue, &self->granted, &self->cancelled, &self->waiters};
+    for (int i = 0; i < 4 - announced; i++) {
         while (!Link_is_empty(heads[i])) {
             Turn *turn = TURN_OF(heads[i]->next);
             Py_INCREF(turn);
-            turn_leave_lock_held(turn, TURN_CANCELLED);
-            turn_close_coro(turn);
-            (void)turn_step_task_lock_held(turn, NULL);
-            report_unraisable((PyObject *)self);
+            turn_leave_lock_held(turn, announced ? TURN_CANCELLED : TURN_ENDED);
+            if (announced) {
+                turn_close_coro(turn);
+                (void)turn_step_task_lock_held(turn, NULL);
+                report_unraisable((PyObject *)self);
+            }
             Py_DECREF(turn);
         }
     }
@@ -236,9 +236,8 @@ void
 drop_callbacks_lock_held(TaskGroup *self)
 {
     if (self->finished && self->tasks.used == 0) {
-        drop_turns_lock_held(self);
-        Py_CLEAR(self->done);
-        Py_CLEAR(self->start);
+        drop_turns_lock_held(self, 1);
+        GROUP_CALLBACKS(CLEAR)
         TaskSet_clear(&self->tasks);
     }
 }
@@ -255,7 +254,7 @@ task_ended_lock_held(TaskGroup *self, PyObject *task, PyObject *error)
     }
     collect_error(task, &first, discard_awaited_by(self, task));
     Turn *waiter = NULL;
-    if (self->tasks.used == 0 && self->waiter != NULL && self->waiter->state == TURN_QUEUED) {
+    if (self->tasks.used == 0 && self->waiter != NULL && TURN(self->waiter)->state == TURN_QUEUED) {
         waiter = (Turn *)Py_NewRef(self->waiter);
         waiter->state = TURN_RUNNING;
     }

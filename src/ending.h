@@ -17,6 +17,10 @@ int drain_queue_lock_held(TaskGroup *self);
 /* The body and the last foreground task have ended: so do the background tasks now. */
 int stop_background_lock_held(TaskGroup *self);
 
+/* Empty the lists: of turns whose Tasks have been `announced` to have ended, but have not, whose coroutines will not run;
+   or all, for the collector. */
+void drop_turns_lock_held(TaskGroup *self, int announced);
+
 /* A finished group without tasks needs no callbacks, which are cycles. */
 void drop_callbacks_lock_held(TaskGroup *self);
 

@@ -341,19 +341,9 @@ TaskGroup_traverse(PyObject *op, visitproc visit, void *arg)
     TaskGroup *self = GROUP(op);
     Py_VISIT(Py_TYPE(op));
     Py_VISIT(self->loop);
-    Py_VISIT(self->parent);
-    Py_VISIT(self->errors);
-    Py_VISIT(self->base_error);
-    Py_VISIT(self->waiter);
-    Py_VISIT(self->done);
-    Py_VISIT(self->kwargs);
-    Py_VISIT(self->eager_kwargs);
-    Py_VISIT(self->uvloop);
-    Py_VISIT(self->done_future);
-    Py_VISIT(self->start);
-    Py_VISIT(self->newest);
-    Py_VISIT(self->ended);
-    Py_VISIT(self->ended_handle);
+    GROUP_STATE(VISIT)
+    GROUP_TOOLS(VISIT)
+    GROUP_CALLBACKS(VISIT)
     for (size_t i = self->tasks.begin; i < self->tasks.end; i++) {
         Py_VISIT(ENTRY_TASK(self->tasks.entries[i]));
     }
@@ -372,26 +362,11 @@ TaskGroup_clear(PyObject *op)
 {
     TaskGroup *self = GROUP(op);
     self->finished = 1;         // whoever still comes is refused
-    Py_CLEAR(self->parent);
-    Py_CLEAR(self->errors);
-    Py_CLEAR(self->base_error);
-    Py_CLEAR(self->waiter);
-    if (!self->has_tasks) {
-        return 0;               // not for a task: there is nothing else
-    }
-    Py_CLEAR(self->done);
-    Py_CLEAR(self->start);
-    drop_tools(self);
-    Link *heads[] = {&self->queue, &self->granted, &self->cancelled, &self->waiters};
+    GROUP_STATE(CLEAR)
+    GROUP_TOOLS(CLEAR)
+    GROUP_CALLBACKS(CLEAR)
     BEGIN_SECTION(op);
-    for (int i = 0; i < 4; i++) {
-        while (!Link_is_empty(heads[i])) {
-            Turn *turn = TURN_OF(heads[i]->next);
-            Py_INCREF(turn);
-            turn_leave_lock_held(turn, TURN_ENDED);
-            Py_DECREF(turn);
-        }
-    }
+    drop_turns_lock_held(self, 0);
     END_SECTION();
     self->background = 0;
     TaskSet_clear(&self->tasks);

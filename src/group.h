@@ -12,25 +12,37 @@
 /* uvloop.loop.Loop's own functions, and itself. */
 enum { UVLOOP_CREATE_TASK, UVLOOP_GET_TASK_FACTORY, UVLOOP_TYPE, UVLOOP_SIZE };
 
+/* What a group holds from its entry to its exit. */
+#define GROUP_STATE(X) \
+    X(parent)       /* the task that entered the group */ \
+    X(errors)       /* a list, NULL while there are none */ \
+    X(base_error)   /* the first SystemExit or KeyboardInterrupt */ \
+    X(waiter)       /* the Turn that the exit waits on */
+
+/* What the making of tasks leaves. */
+#define GROUP_TOOLS(X) \
+    X(kwargs)       /* {"loop": loop}, for asyncio.Task() */ \
+    X(eager_kwargs) /* the same with "eager_start": True */ \
+    X(uvloop)       /* a tuple of them, once the first has been seen */ \
+    X(done_future)  /* one that is done, for waking; NULL until somebody had to queue */ \
+    X(ended)        /* a list of tasks that ended well within create_task(), for the next call of `done` */ \
+    X(ended_handle) /* of that call */ \
+    X(newest)       /* the last coroutine that got a slot without queueing, until seen started */
+
+/* The callbacks. */
+#define GROUP_CALLBACKS(X) \
+    X(done)         /* the Callback of the tasks, NULL until the first one */ \
+    X(start)        /* the Callback that starts the granted turns, NULL until somebody had to queue */
+
 typedef struct {
     PyObject_HEAD
     quattro_state *state;       // borrowed: our type keeps the module
     PyObject *loop;
-    PyObject *parent;           // the task that entered the group
-    PyObject *errors;           // a list, NULL while there are none
-    Py_ssize_t told;            // how many of them, the last ones, the loop's handler has been told
-    PyObject *base_error;       // the first SystemExit or KeyboardInterrupt
-    struct Turn *waiter;        // the turn that the exit waits on
-    PyObject *done;             // the Callback of the tasks, NULL until the first one
-    PyObject *start;            // the Callback that starts the granted turns, NULL until somebody had to queue
+    GROUP_STATE(FIELD)
+    GROUP_TOOLS(FIELD)
+    GROUP_CALLBACKS(FIELD)
     struct Callback *running;   // the Callback that the loop is calling, borrowed; NULL in everything else's code
-    PyObject *kwargs;           // {"loop": loop}, for asyncio.Task()
-    PyObject *eager_kwargs;     // the same with "eager_start": True
-    PyObject *uvloop;           // a tuple of them, once the first has been seen
-    PyObject *done_future;      // one that is done, for waking; NULL until somebody had to queue
-    PyObject *ended;            // a list of tasks that ended well within create_task(), for the next call of `done`
-    PyObject *ended_handle;     // of that call
-    PyObject *newest;           // the last coroutine that got a slot without queueing, until seen started
+    Py_ssize_t told;            // how many of the errors, the last ones, the loop's handler has been told
     TaskSet tasks;
     size_t background;          // of them
     unsigned long thread;       // that entered the group
@@ -52,7 +64,6 @@ typedef struct {
     char cancel_on_error;
     unsigned stopping : 1;
     unsigned finished : 1;
-    unsigned has_tasks : 1;     // or has had some
     unsigned may_ride : 1;      // no newcomer takes its first step after the last handle of `start`
     unsigned stop_scheduled : 1; // the background tasks are stopped when the woken waiters have moved
     unsigned starting_now : 1;  // start_granted() is at work
@@ -63,17 +74,26 @@ typedef enum {
     TURN_CALL, TURN_QUEUED, TURN_GRANTED, TURN_RUNNING, TURN_CANCELLED, TURN_ENDED,
 } TurnState;
 
+/* How the objects that serve a group begin; they keep it until they go, for their methods count on it. */
+typedef struct {
+    PyObject_HEAD
+    TaskGroup *group;
+} Part;
+
+#define TURN_OBJECTS(X) \
+    X(coro)             /* the caller's coroutine or callable, until it is handed over */ \
+    X(waker)            /* what to call when it may go on, or, with `wakeup`, the Task whose method that is */ \
+    X(waker_context) \
+    X(message)          /* cancel()'s */ \
+    X(context)          /* of a quiet Task that runs: in which its end is seen */ \
+    X(hook)             /* somebody's _on_task_done, NULL for ours */
+
 typedef struct Turn {
     PyObject_HEAD
-    Link link;                  // in the group's queue or list of granted turns, which own a reference
     TaskGroup *group;
-    PyObject *coro;             // the caller's coroutine or callable, until it is handed over
-    PyObject *waker;            // what to call when it may go on, or, with `wakeup`, the Task whose method that is
-    PyObject *waker_context;
+    Link link;                  // in the group's queue or list of granted turns, which own a reference
+    TURN_OBJECTS(FIELD)
     PyMethodDef *wakeup;
-    PyObject *message;          // cancel()'s
-    PyObject *context;          // of a quiet Task that runs: in which its end is seen
-    PyObject *hook;             // somebody's _on_task_done, NULL for ours
     const void *task;           // a key into group->tasks, followed only while it is there
     TurnState state;
     char blocking;              // _asyncio_future_blocking
@@ -91,8 +111,8 @@ typedef enum {
    step Tasks, and debug mode's report of a slow callback asks a callback's __self__ for the Task to name. */
 typedef struct Callback {
     PyObject_HEAD
-    vectorcallfunc vectorcall;
     TaskGroup *group;
+    vectorcallfunc vectorcall;
     int (*call)(TaskGroup *self, PyObject *task);
     const char *name;
     PyCFunction method;         // the method of the group that does the same, NULL if there is none
@@ -106,6 +126,27 @@ typedef struct {
     PyObject *const *values;
     PyObject *kwnames;          // NULL or a tuple
 } Call;
+
+static inline void *
+Part_new(PyObject *type, TaskGroup *group)
+{
+    Part *self = (Part *)((PyTypeObject *)type)->tp_alloc((PyTypeObject *)type, 0);
+    if (self != NULL) {
+        self->group = (TaskGroup *)Py_NewRef(group);
+    }
+    return self;
+}
+
+static inline void
+Part_dealloc(PyObject *op)
+{
+    PyTypeObject *type = Py_TYPE(op);
+    PyObject_GC_UnTrack(op);
+    type->tp_clear(op);
+    Py_CLEAR(((Part *)op)->group);
+    type->tp_free(op);
+    Py_DECREF(type);
+}
 
 #define GROUP(op) ((TaskGroup *)(op))
 #define TURN(op) ((Turn *)(op))
@@ -169,7 +210,7 @@ check_lock_held(TaskGroup *self)
     assert(!self->exiting || self->entered);
     assert(!self->stopping || self->exiting);
     assert(self->entered || self->finished || self->tasks.used == 0);
-    assert(self->waiter == NULL || (self->exiting && self->waiter->group == self && self->waiter->coro == NULL));
+    assert(self->waiter == NULL || (self->exiting && TURN(self->waiter)->group == self));
     if (self->finished) {
         assert(self->parent == NULL && self->errors == NULL && self->base_error == NULL && self->waiter == NULL);
         assert(self->tasks.used > 0 || (self->done == NULL && self->start == NULL));

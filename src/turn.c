@@ -497,26 +497,15 @@ Turn_traverse(PyObject *op, visitproc visit, void *arg)
     Turn *self = TURN(op);
     Py_VISIT(Py_TYPE(op));
     Py_VISIT(self->group);
-    Py_VISIT(self->coro);
-    Py_VISIT(self->waker);
-    Py_VISIT(self->waker_context);
-    Py_VISIT(self->message);
-    Py_VISIT(self->context);
-    Py_VISIT(self->hook);
+    TURN_OBJECTS(VISIT)
     return 0;
 }
 
-/* The group stays until the turn goes: its methods count on it, and the group clears its own side. */
 static int
 Turn_clear(PyObject *op)
 {
     Turn *self = TURN(op);
-    Py_CLEAR(self->coro);
-    Py_CLEAR(self->waker);
-    Py_CLEAR(self->waker_context);
-    Py_CLEAR(self->message);
-    Py_CLEAR(self->context);
-    Py_CLEAR(self->hook);
+    TURN_OBJECTS(CLEAR)
     return 0;
 }
 
@@ -536,18 +525,6 @@ Turn_finalize(PyObject *op)
         Py_DECREF(coro);
         PyErr_SetRaisedException(exc);
     }
-}
-
-static void
-Turn_dealloc(PyObject *op)
-{
-    PyTypeObject *type = Py_TYPE(op);
-    PyObject_GC_UnTrack(op);
-    assert(TURN(op)->link.next == NULL);
-    Turn_clear(op);
-    Py_CLEAR(TURN(op)->group);
-    type->tp_free(op);
-    Py_DECREF(type);
 }
 
 static PyMethodDef Turn_methods[] = {
@@ -575,7 +552,7 @@ static PyGetSetDef Turn_getset[] = {
 
 static PyType_Slot Turn_slots[] = {
     {Py_tp_doc, (void *)PyDoc_STR("A place in a group's queue. Internal.")},
-    {Py_tp_dealloc, Turn_dealloc},
+    {Py_tp_dealloc, Part_dealloc},
     {Py_tp_traverse, Turn_traverse},
     {Py_tp_clear, Turn_clear},
     {Py_tp_finalize, Turn_finalize},

@@ -9,10 +9,8 @@
 static inline Turn *
 Turn_new(TaskGroup *group, PyObject *coro, TurnState state)
 {
-    PyTypeObject *type = (PyTypeObject *)group->state->Turn_Type;
-    Turn *self = (Turn *)type->tp_alloc(type, 0);
+    Turn *self = Part_new(group->state->Turn_Type, group);
     if (self != NULL) {
-        self->group = (TaskGroup *)Py_NewRef(group);
         self->coro = Py_XNewRef(coro);
         self->state = state;
     }

@@ -37,42 +37,23 @@ MUTANTS = [
     ),
     Mutant("no visit of tasks", "Py_VISIT(ENTRY_TASK(self->tasks.entries[i]))", "(void)i", "leaks:collector"),
     Mutant("no visit of turns", "Py_VISIT(TURN_OF(link))", "(void)link", "leaks:collector"),
+    Mutant("no visit of loop", "    Py_VISIT(self->loop);\n", "", "leaks:collector"),
     *(
-        Mutant(f"no visit of {field}", f"    Py_VISIT(self->{field});\n", "", "leaks:collector")
-        for field in (
-            "loop",
-            "parent",
-            "errors",
-            "base_error",
-            "waiter",
-            "done",
-            "kwargs",
-            "uvloop",
-            "done_future",
-            "start",
-            "hook",
-            "newest",
-            "coro",
-            "waker",
-            "waker_context",
-            "context",
-            "message",
-            "exc",
-            "propagate",
-            "pending",
-        )
-    ),
-    *(
-        Mutant(f"no visit of {field}", f"    Py_VISIT(self->{field});\n", "", "leaks:collector", since=(3, 12))
-        for field in ("eager_kwargs", "ended", "ended_handle")
+        Mutant(f"no visit of {objects}", f"    {objects}(VISIT)\n", "", "leaks:collector")
+        for objects in ("GROUP_STATE", "GROUP_TOOLS", "GROUP_CALLBACKS", "TURN_OBJECTS", "AWAIT_OBJECTS")
     ),
     Mutant("no visit of the group", "    Py_VISIT(self->group);\n", "", "leaks:collector", times=2),
     Mutant("no visit of the type", "    Py_VISIT(Py_TYPE(op));\n", "", "leaks:collector", times=4),
-    Mutant("the parent is kept", "    Py_CLEAR(group->parent);\n", "", "group:held"),
+    Mutant(
+        "the parent is kept",
+        "    GROUP_STATE(CLEAR)\n    GROUP_TOOLS(CLEAR)\n    if (wake",
+        "    GROUP_TOOLS(CLEAR)\n    if (wake",
+        "group:held",
+    ),
     Mutant(
         "the done callback is kept",
-        "drop_turns_lock_held(self);\n        Py_CLEAR(self->done);",
-        "drop_turns_lock_held(self);",
+        "drop_turns_lock_held(self, 1);\n        GROUP_CALLBACKS(CLEAR)",
+        "drop_turns_lock_held(self, 1);",
         "leaks",
     ),
     # The parent's cancellation.

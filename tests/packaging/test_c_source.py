@@ -30,7 +30,7 @@ def traverse_visits_the_type(text: str) -> Iterator[str]:
 def dealloc_untracks_first(text: str) -> Iterator[str]:
     """Nothing may run a collection over half an object: after the finalizer, untracking comes before anything else."""
     for name, body in functions(text):
-        if name.endswith("_dealloc"):
+        if name.endswith("_dealloc") and not body.endswith("    Part_dealloc(op);\n"):
             untrack = body.find("PyObject_GC_UnTrack(op);")
             # Only taking the type and the finalizer, which needs a tracked object, come before.
             before = body[: max(untrack, 0)]
@@ -41,7 +41,8 @@ def dealloc_untracks_first(text: str) -> Iterator[str]:
 def dealloc_drops_the_type(text: str) -> Iterator[str]:
     """Each instance gives its reference to the type back, after its memory."""
     for name, body in functions(text):
-        if name.endswith("_dealloc") and not re.search(r"type->tp_free\(op\);\s*Py_DECREF\(type\);\s*\Z", body):
+        last = r"(Part_dealloc\(op\);|type->tp_free\(op\);\s*Py_DECREF\(type\);)\s*\Z"
+        if name.endswith("_dealloc") and not re.search(last, body):
             yield name
 
 
@@ -81,7 +82,7 @@ def no_static_state(text: str) -> Iterator[str]:
 # What each rule looks for, and a change to the source that breaks it.
 RULES: dict[Rule, tuple[str, str]] = {
     traverse_visits_the_type: ("Py_VISIT(Py_TYPE(op));", ""),
-    dealloc_untracks_first: ("    PyObject_GC_UnTrack(op);\n    Callback_clear(op);\n", "    Callback_clear(op);\n"),
+    dealloc_untracks_first: ("    PyObject_GC_UnTrack(op);\n    type->tp_clear(op);\n", "    type->tp_clear(op);\n"),
     dealloc_drops_the_type: ("type->tp_free(op);\n    Py_DECREF(type);", "type->tp_free(op);"),
     versions_in_compat_only: ("#include <stddef.h>", "#if PY_VERSION_HEX > 0x030c0000\n#endif\n#include <stddef.h>"),
     no_way_out_of_a_section: ("    coro = turn_begin_lock_held(self);\n", "    return NULL;\n"),
