@@ -60,7 +60,7 @@ async def test_an_awaitable_that_is_kept_as_the_collector_frees_it() -> None:
     async with TaskGroup(concurrency_limit=1) as tg:
         tg.create_task(settle(3))
         keeper: Any = Keeper()
-        keeper.cycle, keeper.waiting = keeper, tg.wait_for_slot()
+        keeper.cycle, keeper.waiting = keeper, _quattro.TaskGroup.wait_for_slot(tg)
         del keeper
         gc.collect()
         with pytest.raises(RuntimeError, match="cannot reuse"):
