@@ -260,7 +260,8 @@ class Run:
             self.queue.popleft()
         elif number in self.queue:
             # An eager one may be quicker than those that have a slot and are about to start.
-            if not what.eager or len(self.running) + len(self.queue) > self.program.limit:
+            ahead = [each for each in self.queue if each not in self.tasks or not self.tasks[each].cancelling()]
+            if not what.eager or len(self.running) + len(ahead) > self.program.limit:
                 self.broken.append(f"{number} starts before {self.queue[0]}")
             self.queue.remove(number)
         else:
