@@ -1,7 +1,7 @@
 """The how-to pages in bad weather: a member that fails, a cancel, a shutdown in the middle.
 
-The pages' own programs show the good ending, and conftest.py at the root runs them. Here their functions are taken out
-of the pages and put where things go wrong.
+The pages' own programs show the good ending, and conftest.py at the root runs them; test_weather.py interrupts each of
+them at every moment. Here their functions are taken out of the pages and put where what they promise is at stake.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import ast
 import asyncio
 import contextlib
 import gc
+import io
 import re
 import signal
 import sys
@@ -20,8 +21,9 @@ from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
-from aiohttp import ClientSession, web
+from aiohttp import ClientResponseError, ClientSession, WSMsgType, web
 from helpers import fail, forever, settle
+from rich.console import Console
 
 from quattro import TaskGroup
 
@@ -35,17 +37,27 @@ def defines(node: ast.stmt) -> bool:
     return isinstance(node, ast.Import | ast.ImportFrom | ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)
 
 
-def recipe(page: str, name: str) -> ModuleType:
+def recipe(page: str, name: str, having: str = "") -> ModuleType:
     """What the block of the page that defines this name defines; what it does is left out."""
-    for block in re.findall(r"^```python\n(.*?)^```$", (HOWTO / page).read_text("utf-8"), re.MULTILINE | re.DOTALL):
+    blocks = re.compile(r"^```(?:python|{code-block} python\n:caption: .*?)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+    for block in blocks.findall((HOWTO / page).read_text("utf-8")):
         module = ast.parse(block)
-        if any(getattr(node, "name", None) == name for node in module.body):
+        if having in block and any(getattr(node, "name", None) == name for node in module.body):
             module.body = [node for node in module.body if defines(node)]
+            for node in module.body:
+                if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):  # a fixture cannot be called
+                    node.decorator_list = [
+                        it for it in node.decorator_list if not ast.unparse(it).startswith("pytest.")
+                    ]
             defined = ModuleType("recipe")
             del defined.__loader__, defined.__spec__  # a traceback asks them for the source, and warns without one
             exec(compile(module, page, "exec"), defined.__dict__)
             return defined
     raise LookupError(name)
+
+
+class Leave(BaseException):
+    """Ends the program."""
 
 
 async def value(result: Any) -> Any:
@@ -87,10 +99,11 @@ async def test_first_success_with_a_loser_that_fails_to_clean_up() -> None:
 
 
 async def test_first_success_cancelled() -> None:
-    """A timeout around it ends all attempts, and is a timeout."""
+    """A timeout around it ends all attempts, and is a timeout, even if some have failed before."""
     with pytest.raises(TimeoutError):
-        async with asyncio.timeout(0):
-            await first_success(forever, forever, limit=1)
+        async with asyncio.timeout(None) as timeout:
+            asyncio.get_running_loop().call_soon(timeout.reschedule, 0)
+            await first_success(partial(fail, OSError()), forever, forever, limit=2)
 
 
 # --- leave-early.md
@@ -125,6 +138,169 @@ async def test_catchable_errors_leave_no_cycle(collected: None) -> None:
         else:
             raise AssertionError
     assert gc.collect() == 0
+
+
+@pytest.mark.parametrize("name", ["load_page", "load_parts"])
+async def test_catchable_errors_are_no_cancellation(name: str) -> None:
+    """What is no error of a part passes: a timeout around it, and the end of the program."""
+    module = recipe("catchable-errors.md", name)
+    module.fetch = lambda _: forever()
+    load = getattr(module, name)
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0):
+            await (load(["text"]) if name == "load_parts" else load())
+    module.fetch = lambda _: fail(Leave())
+    with pytest.raises(BaseExceptionGroup) as caught:
+        await (load(["text"]) if name == "load_parts" else load())
+    assert not isinstance(caught.value, Exception)
+
+
+# --- async-generators.md
+
+
+@pytest.mark.parametrize("having", ["asynccontextmanager", "aclosing"])
+@pytest.mark.parametrize("ending", ["enough", "a task fails", "the caller fails", "cancelled"])
+async def test_results_of_a_generator(having: str, ending: str) -> None:
+    """However the caller ends, all tasks have ended before; it sees one error, and is cancelled where it waits."""
+    results = recipe("async-generators.md", "results", having).results
+    ended: list[int] = []
+    consuming, go_on = asyncio.Event(), asyncio.Event()
+
+    async def work(number: int) -> int:
+        try:
+            if number == 1:
+                await go_on.wait()
+                raise OSError
+            return number
+        finally:
+            ended.append(number)
+
+    async def consume() -> None:
+        opened = results(work, [0, 1], 2)
+        async with contextlib.aclosing(opened) if having == "aclosing" else opened as numbers:
+            async for _ in numbers:
+                await settle()
+                if ending == "enough":
+                    break
+                if ending == "the caller fails":
+                    raise ValueError
+                consuming.set()
+                await forever()
+
+    task = asyncio.ensure_future(consume())
+    await settle()
+    if ending == "cancelled":
+        await consuming.wait()
+        task.cancel()
+    if ending == "a task fails":
+        go_on.set()
+    await asyncio.wait([task])
+    assert ended == [0, 1] and task.cancelled() == (ending == "cancelled")
+    if not task.cancelled():
+        error = task.exception()
+        errors = error.exceptions if isinstance(error, BaseExceptionGroup) else [error]
+        expected = {"a task fails": OSError, "the caller fails": ValueError}.get(ending, type(None))
+        assert [type(error) for error in errors] == [expected]
+
+
+# --- limit-requests.md
+
+
+@pytest.mark.loops("asyncio", "uvloop")
+@pytest.mark.parametrize("ending", ["an error", "the server hangs"])
+async def test_requests_to_a_server_in_trouble(ending: str) -> None:
+    """The other requests are cancelled, and no connection is left, when a server fails or does not answer."""
+    fetch_all = recipe("limit-requests.md", "fetch_all").fetch_all
+    ten, asked, gone = asyncio.Event(), 0, 0
+
+    async def answer(request: web.Request) -> web.Response:
+        nonlocal asked, gone
+        asked += 1
+        if asked == 10:
+            ten.set()
+        try:
+            if request.path == "/bad":
+                await ten.wait()
+                if ending == "an error":
+                    raise web.HTTPServiceUnavailable
+            await forever()
+        finally:
+            gone += 1
+        raise AssertionError
+
+    app = web.Application()
+    app.router.add_get("/{path}", answer)
+    runner = web.AppRunner(app, handler_cancellation=True)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    base = "http://{}:{}".format(*runner.addresses[0])
+    try:
+        async with asyncio.timeout(None) as timeout:
+            fetching = asyncio.ensure_future(fetch_all([f"{base}/bad", *[f"{base}/{n}" for n in range(20)]]))
+            await ten.wait()
+            if ending == "the server hangs":
+                timeout.reschedule(0)
+            await fetching
+    except TimeoutError:
+        assert ending == "the server hangs"
+    except ExceptionGroup as group:
+        (error,) = group.exceptions
+        assert isinstance(error, ClientResponseError) and ending == "an error"
+    while gone < 10:
+        await asyncio.sleep(0)
+    assert asked == 10  # what was queued has not been sent
+    await runner.cleanup()
+
+
+# --- retries-and-timeouts.md
+
+
+async def test_retries_that_are_of_no_use() -> None:
+    """The last error is raised; what is no error of the network is raised at once; a cancellation is never retried."""
+    retry = recipe("retries-and-timeouts.md", "retry").retry
+    errors = [OSError("first"), TimeoutError("second"), OSError("third"), OSError("fourth")]
+    left = errors.copy()
+    with pytest.raises(OSError, match="third"):
+        await retry(lambda: fail(left.pop(0)), pause=0)
+    assert left == errors[3:]
+    left = [ValueError("at once"), OSError()]
+    with pytest.raises(ValueError, match="at once"):
+        await retry(lambda: fail(left.pop(0)), pause=0)
+    assert len(left) == 1
+
+    tried = 0
+
+    async def attempt() -> None:
+        nonlocal tried
+        tried += 1
+        if tried == 2:
+            await forever()
+        raise OSError
+
+    task = asyncio.ensure_future(retry(attempt, pause=0))
+    await settle(3)
+    while tried < 2:
+        await asyncio.sleep(0)
+    task.cancel()
+    await asyncio.wait([task])
+    assert task.cancelled() and tried == 2
+
+
+async def test_retries_end_with_the_group() -> None:
+    """Nothing is tried again when a sibling has failed."""
+    module = recipe("retries-and-timeouts.md", "retry")
+    tried = 0
+
+    async def attempt() -> None:
+        nonlocal tried
+        tried += 1
+        raise OSError
+
+    with pytest.raises(ExceptionGroup) as caught:
+        async with TaskGroup(concurrency_limit=2) as tg:
+            tg.create_task(module.retry(attempt, pause=3600))
+            tg.create_task(fail(ValueError(), 5))
+    assert [type(error) for error in caught.value.exceptions] == [ValueError] and tried == 1
 
 
 # --- shut-down.md
@@ -179,6 +355,25 @@ async def test_wait_until_ready_with_the_port_taken() -> None:
         await ask(server.sockets[0].getsockname()[1])
     server.close()
     assert isinstance(caught.value.exceptions[0], OSError)
+
+
+async def test_ready_for_several_of_whom_one_is_cancelled() -> None:
+    """One who waits and is cancelled takes the future away from nobody, and the server does not fail."""
+    module = recipe("wait-until-ready.md", "ask")
+    ready = asyncio.get_running_loop().create_future()
+    async with TaskGroup() as tg:
+
+        async def client() -> str:
+            return str(await asyncio.shield(ready))
+
+        assert "await asyncio.shield(ready)" in (HOWTO / "wait-until-ready.md").read_text("utf-8")
+        clients = [tg.create_task(client) for _ in range(3)]
+        await settle(1)
+        clients[0].cancel()
+        tg.create_background_task(module.serve(0, ready))
+        await asyncio.wait(clients)
+    assert [task.cancelled() for task in clients] == [True, False, False]
+    assert "127.0.0.1" in clients[1].result()
 
 
 # --- results-as-they-come.md
@@ -244,6 +439,42 @@ async def test_heartbeat_that_fails_ends_the_session() -> None:
         async with TaskGroup() as tg:
             tg.create_background_task(heartbeat(partial(fail, OSError()), interval=30))
             await forever()
+
+
+async def test_heartbeat_ends_with_what_it_serves() -> None:
+    """In every ending: no heartbeat is left."""
+    heartbeat = recipe("background.md", "heartbeat").heartbeat
+    sent: list[str] = []
+
+    async def send(message: str) -> None:
+        sent.append(message)
+
+    with pytest.raises(ExceptionGroup) as caught:
+        async with TaskGroup() as tg:
+            beating = tg.create_background_task(heartbeat(send, interval=0))
+            tg.create_task(fail(OSError(), 5))
+            await forever()
+    assert sent and beating.cancelled() and len(caught.value.exceptions) == 1
+
+
+@pytest.mark.parametrize("ending", ["well", "a task fails", "cancelled"])
+async def test_progress_bar_in_every_ending(ending: str) -> None:
+    """The last line is drawn, and the terminal is as it was."""
+    show_progress = recipe("background.md", "show_progress").show_progress
+    console = Console(file=io.StringIO(), force_terminal=True, width=80)
+    with contextlib.suppress(TimeoutError, ExceptionGroup):
+        async with asyncio.timeout(None) as timeout, TaskGroup(concurrency_limit=2) as tg:
+            bar = tg.create_background_task(show_progress(tg, 4, console))
+            for _ in range(3):
+                tg.create_task(value(1))
+            tg.create_task(fail(OSError()) if ending == "a task fails" else value(1))
+            if ending == "cancelled":
+                await settle(1)
+                timeout.reschedule(0)
+                await forever()
+    drawn = console.file.getvalue()  # type: ignore[attr-defined]
+    assert bar.cancelled() and drawn.count("\x1b[?25l") == drawn.count("\x1b[?25h") == 1  # the cursor is back
+    assert "100%" in drawn or ending != "well"
 
 
 @pytest.mark.parametrize("ending", ["well", "a sibling fails", "cancelled", "the writer fails"])
@@ -329,19 +560,55 @@ async def test_orders_of_an_application_that_stops(caplog: pytest.LogCaptureFixt
     assert task.cancelled() and "out of paper" in caplog.text
 
 
+@pytest.mark.loops("asyncio", "uvloop")
+async def test_request_whose_client_hangs_up() -> None:
+    """Its group is cancelled; a request that fails is an error of the server, for that client only."""
+    module = recipe("servers.md", "prices", "aiohttp")
+    asked, ended = asyncio.Event(), asyncio.Event()
+
+    async def price(_: str) -> None:
+        asked.set()
+        try:
+            await forever()
+        finally:
+            ended.set()
+
+    app = web.Application()
+    app.router.add_get("/", module.prices)
+    runner = web.AppRunner(app, handler_cancellation=True)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    module.price = price
+    async with ClientSession("http://{}:{}".format(*runner.addresses[0])) as session:
+        request = asyncio.ensure_future(session.get("/"))
+        await asked.wait()
+        request.cancel()
+        await ended.wait()
+        module.price = lambda _: fail(OSError())
+        async with session.get("/") as response:
+            assert response.status == 500
+        module.price = lambda shop: value({"shop": shop})
+        async with session.get("/") as response:
+            assert response.status == 200
+    await runner.cleanup()
+
+
 @contextlib.asynccontextmanager
-async def chatting(answer: Any) -> AsyncIterator[Any]:
+async def chatting(answer: Any, stop_early: bool = False) -> AsyncIterator[Any]:
     """The page's websocket handler behind a server, and a client that has just connected."""
     module = recipe("servers.md", "websocket")
     module.answer = answer
     app = web.Application()
     app.router.add_get("/", module.websocket)
-    runner = web.AppRunner(app)
+    runner = web.AppRunner(app, shutdown_timeout=0.001)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     host, port = runner.addresses[0]
     async with ClientSession(f"http://{host}:{port}") as session, session.ws_connect("/") as socket:
         yield socket
+        if stop_early:
+            await runner.cleanup()
+            assert (await socket.receive()).type in (WSMsgType.CLOSE, WSMsgType.CLOSED)
     await runner.cleanup()
 
 
@@ -388,6 +655,44 @@ async def test_websocket_whose_client_leaves(caplog: pytest.LogCaptureFixture) -
         left.set()
         await answered.wait()
     assert caplog.text == ""
+
+
+@pytest.mark.loops("asyncio", "uvloop")
+@pytest.mark.parametrize("ending", ["the server stops", "an answer fails"])
+async def test_websocket_ends(ending: str, caplog: pytest.LogCaptureFixture) -> None:
+    """The server cancels the answers that are under way when it stops; one that fails ends that connection."""
+    answering, ended = asyncio.Event(), asyncio.Event()
+
+    async def answer(_: Any, text: str) -> None:
+        answering.set()
+        try:
+            await (fail(OSError("no answer")) if text == "bad" else forever())
+        finally:
+            ended.set()
+
+    async with chatting(answer, stop_early=ending == "the server stops") as socket:
+        await socket.send_str("bad" if ending == "an answer fails" else "hello")
+        await answering.wait()
+        if ending == "an answer fails":
+            assert (await socket.receive()).type in (WSMsgType.CLOSE, WSMsgType.CLOSED)
+    assert ended.is_set() and ("no answer" in caplog.text) == (ending == "an answer fails")
+
+
+# --- testing.md
+
+
+@pytest.mark.loops("asyncio", "uvloop")
+async def test_echo_server_of_a_test_that_ends_at_once() -> None:
+    """Each connection is closed, also one whose task has not begun."""
+    serve = recipe("testing.md", "echo_server").echo_server()
+    for passes in range(6):
+        async with serve() as (host, port):
+            reader, writer = await asyncio.open_connection(host, port)
+            await settle(passes)
+        with contextlib.suppress(ConnectionError):
+            assert await reader.read() == b""
+        writer.close()
+        await settle(3)
 
 
 # --- plain-server.md
@@ -489,6 +794,51 @@ async def test_server_gives_up(how: str) -> None:
         await asyncio.wait([it.serving])
         assert it.serving.cancelled() == (how == "cancelled")
         assert not it.server.waiting
+
+
+@pytest.mark.loops("asyncio", "uvloop", "debug")
+async def test_server_whose_client_leaves_early(caplog: pytest.LogCaptureFixture) -> None:
+    """A client that does not wait for its answer is no error of the server's, and the others do not notice."""
+    busy, go_on = asyncio.Event(), asyncio.Event()
+
+    async def answer(line: bytes) -> bytes:
+        if line == b"slow\n":
+            busy.set()
+            await go_on.wait()
+        return line * 100_000
+
+    async with served(answer) as it:
+        gone = await it.connect(b"slow\n")
+        await busy.wait()
+        gone._transport.abort()
+        await settle(3)
+        go_on.set()
+        good = await it.connect(b"good\n")
+        assert await good.readline() == b"good\n"
+    assert caplog.text == ""
+
+
+@pytest.mark.loops("asyncio", "uvloop", "debug")
+async def test_server_refuses_a_line_without_end(caplog: pytest.LogCaptureFixture) -> None:
+    """A line that is too long closes that connection, and is logged."""
+    async with served(echo) as it:
+        endless = await it.connect(b"x" * 1_000_000)
+        with contextlib.suppress(ConnectionError):
+            assert await endless.read() == b""
+    assert "longer than limit" in caplog.text or "exceed the limit" in caplog.text
+
+
+@pytest.mark.loops("asyncio", "uvloop", "debug")
+@pytest.mark.parametrize("passes", range(6))
+async def test_server_closes_a_connection_that_it_has_not_begun_to_serve(passes: int) -> None:
+    """Cancelled in any moment after a client came: the connection is closed."""
+    async with served(echo) as it:
+        reader = await it.connect(b"")
+        await settle(passes)
+        it.serving.cancel()
+        await asyncio.wait([it.serving])
+        with contextlib.suppress(ConnectionError):
+            assert await reader.read() == b""
 
 
 @pytest.mark.loops("asyncio", "uvloop")

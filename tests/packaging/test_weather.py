@@ -31,7 +31,7 @@ EXEMPT = {
     "servers-4-cancelled": "the client waits for the answer that was cancelled",
     "shared-limits-2-cancelled": "its last lines expect that there were ten requests",
 }
-PATIENCE = 60  # seconds that a program with sockets may wait for nothing
+PATIENCE = 10  # seconds that a program with sockets may wait for nothing
 NETWORK = re.compile(r"import aiohttp|from (aiohttp|httpx) |asyncio\.start_server|signal\.")
 
 
@@ -149,10 +149,10 @@ class Weather:
                 return server
 
             async def _accept_connection2(
-                self, make: Any, socket: Any, extra: Any, ssl: Any, server: Any, *rest: Any
+                self, make: Any, socket: Any, extra: Any, ssl: Any, server: Any, *rest: Any, **options: Any
             ) -> None:
                 if server.sockets:  # asyncio leaves the connection open if the server has been closed meanwhile
-                    await super()._accept_connection2(make, socket, extra, ssl, server, *rest)  # type: ignore[misc]
+                    await super()._accept_connection2(make, socket, extra, ssl, server, *rest, **options)  # type: ignore[misc]
                 else:
                     socket.close()
 
