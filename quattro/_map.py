@@ -110,25 +110,21 @@ class _Buffer:
         self.room: asyncio.Future[None] | None = None  # the reader's, if it waits
 
     def start(self, item: Any) -> bool:
-        """Make the task of an item; return false if the group has to act first, as it has run eagerly."""
+        """Make the task of an item; return false if it has run eagerly, to an end without a result."""
         try:
             coro = self.make(item)
         except TypeError:  # it does not take one item, as its task will say
             coro = self.wrap(item)
         task = self.group.create_task(coro)
-        if not task.done():
-            self.taken += 1
-            if self.ordered:
-                self.tasks.append(task)
-            else:
-                task.add_done_callback(self.end)
-            return True
-        if task.cancelled() or task.exception() is not None:
+        if task.done() and (task.cancelled() or task.exception() is not None):
             del task  # which its error, whose frames lead to this one, would make a cycle
             return False
         self.taken += 1
-        self.tasks.append(task)
-        return not self.group._aborting
+        if self.ordered or task.done():
+            self.tasks.append(task)
+        else:
+            task.add_done_callback(self.end)
+        return True
 
     def end(self, task: asyncio.Task[Any]) -> None:
         """Take note of a task that has ended, if the results are wanted as they come."""
@@ -254,7 +250,7 @@ class Map:
         self._items = None
 
     def _draw(self, source: Iterator[Any]) -> bool:
-        """Take an item from a synchronous source; return false if the group has to act first."""
+        """Take an item from a synchronous source; return false if the group may be aborting."""
         try:
             item = next(source)
         except StopIteration:
@@ -262,8 +258,13 @@ class Map:
             return True
         except StopAsyncIteration as error:  # which would end the caller's loop as if nothing had happened
             raise RuntimeError("the items of a map raised StopAsyncIteration") from error
-        buffer = self._buffer
-        return not buffer.group._aborting and buffer.start(item)  # the source may have seen to that
+        group = self._buffer.group
+        try:
+            return self._buffer.start(item) and not group._aborting
+        except RuntimeError:
+            if not group._aborting:
+                raise
+            return False
 
     async def _end(self) -> None:
         """Raise what ends the caller's loop."""

@@ -515,6 +515,10 @@ async def test_function_that_fails(TaskGroup: Any, f: Any) -> None:
                 pass
             await to_be_cancelled()
     assert type(caught.value.exceptions[0]) in (ZeroDivisionError, TypeError) and len(caught.value.exceptions) == 1
+    with pytest.raises(ExceptionGroup) as caught:
+        async with TaskGroup(concurrency_limit=3, cancel_on_error=False) as tg:
+            assert await collect(tg.map(f, [1, 2])) == []
+    assert len(caught.value.exceptions) == 2
 
 
 @pytest.mark.parametrize("error", [StopIteration, StopAsyncIteration, GeneratorExit])
@@ -648,20 +652,21 @@ async def test_source_that_asks_for_results(TaskGroup: Any) -> None:
 
 
 @ORDERED
-async def test_task_that_cannot_be_made(TaskGroup: Any, ordered: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("error", [MemoryError, RuntimeError])
+async def test_task_that_cannot_be_made(TaskGroup: Any, ordered: bool, error: type[Exception]) -> None:
     """The error of a loop that makes no task comes out at the `async for`; the others go on."""
     loop = asyncio.get_running_loop()
     factory = loop.get_task_factory()
 
     def broken(*args: Any, **kwargs: Any) -> Any:
         loop.set_task_factory(factory)
-        raise MemoryError
+        raise error
 
     async with TaskGroup(concurrency_limit=2) as tg:
         results = tg.map(double, range(5), ordered=ordered)
         assert await anext(results) == 0
         loop.set_task_factory(broken)
-        with pytest.raises(MemoryError):
+        with pytest.raises(error):
             await anext(results)
         assert await collect(results) == [2, 6, 8]
     with pytest.raises(ExceptionGroup) as caught:
@@ -669,7 +674,7 @@ async def test_task_that_cannot_be_made(TaskGroup: Any, ordered: bool, monkeypat
             async for number in tg.map(double, Async(range(20)), ordered=ordered):
                 if number == 0:
                     loop.set_task_factory(broken)
-    assert [type(error) for error in caught.value.exceptions] == [MemoryError]
+    assert [type(one) for one in caught.value.exceptions] == [error]
 
 
 # ---- an asynchronous source
@@ -1290,7 +1295,10 @@ async def test_cancel_in_the_loop(TaskGroup: Any, source: Any, ordered: bool, bu
 
 @SOURCES
 @ORDERED
-async def test_first_result_cancels_the_group(TaskGroup: Any, source: Any, ordered: bool, loop_kind: str) -> None:
+@pytest.mark.parametrize("size", [1, 3])
+async def test_first_result_cancels_the_group(
+    TaskGroup: Any, source: Any, ordered: bool, size: int, loop_kind: str
+) -> None:
     """A task that cancels the group leaves the consumer with its CancelledError; if it is eager, it is the last."""
     items = source(range(10))
 
@@ -1298,9 +1306,10 @@ async def test_first_result_cancels_the_group(TaskGroup: Any, source: Any, order
         tg.cancel()
 
     async with TaskGroup(concurrency_limit=3) as tg:
-        await collect(tg.map(f, items, ordered=ordered))
+        async for _ in tg.map(f, items, ordered=ordered, buffersize=size):
+            raise AssertionError
         await to_be_cancelled()
-    assert items.taken == (1 if loop_kind == "eager" else 3)
+    assert items.taken == (1 if loop_kind == "eager" else size)
 
 
 @SOURCES
