@@ -34,7 +34,7 @@ from workloads import trio_sleep0
 import quattro
 
 N = 10_000
-MANY, MILLION = 20_000, 1_000_000  # items of a run
+MILLION = 1_000_000
 PASSES = 20  # of the loop, until everything is where it waits
 
 Start = Callable[[Job], Awaitable[None]]
@@ -142,19 +142,19 @@ PRODUCERS: dict[str, Run] = {
 } | {name: LIMITED[name] for name in (SEMAPHORE, ANYIO, TRIO)}
 
 
-def in_this_process(name: str, n: int) -> int:
-    """The peak of one of PRODUCERS, which may take what memory is free, and no more."""
+def in_this_process(name: str) -> int:
+    """The peak of a million items of one of PRODUCERS, which may take what memory is free, and no more."""
     free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     resource.setrlimit(resource.RLIMIT_AS, (free, free))
     tracemalloc.start()
     if name == TRIO:
-        return trio.run(peak, PRODUCERS[name], trio_sleep0, n)
-    return asyncio.run(peak(PRODUCERS[name], sleep0, n))
+        return trio.run(peak, PRODUCERS[name], trio_sleep0, MILLION)
+    return asyncio.run(peak(PRODUCERS[name], sleep0, MILLION))
 
 
-def in_its_own(name: str, n: int) -> int | None:
+def in_its_own(name: str) -> int | None:
     """The same in a process of its own; none if the memory is not enough."""
-    command = [sys.executable, __file__, name, str(n)]
+    command = [sys.executable, __file__, name]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
     return int(done.stdout) if done.returncode == 0 else None
 
@@ -171,16 +171,17 @@ def measure(million: bool = True) -> dict[str, dict[str, float]]:
             for kind, implementations in KINDS.items()
         }
         result["queued task"]["the coroutine alone"] = asyncio.run(coroutines())
-        n = MILLION if million else MANY
-        sizes = {name: in_its_own(name, n) for name in PRODUCERS}
-        result[f"run of {n:,} items, limit 100"] = {name: size for name, size in sizes.items() if size is not None}
+        if million:
+            sizes = {name: in_its_own(name) for name in PRODUCERS}
+            fitting = {name: size for name, size in sizes.items() if size is not None}
+            result[f"run of {MILLION:,} items, limit 100"] = fitting
         return result
     finally:
         tracemalloc.stop()
 
 
 if __name__ == "__main__" and len(sys.argv) > 1:
-    print(in_this_process(sys.argv[1], int(sys.argv[2])))
+    print(in_this_process(sys.argv[1]))
 elif __name__ == "__main__":
     for kind, sizes in measure().items():
         print(kind)
