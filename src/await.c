@@ -83,11 +83,13 @@ finish_lock_held(TaskGroup *self)
         Py_XDECREF(task);
     }
     GROUP_STATE(CLEAR)
-    GROUP_TOOLS(CLEAR)
     if (wake_waiters_lock_held(self) < 0) {
         report_unraisable((PyObject *)self);
     }
-    drop_callbacks_lock_held(self);
+    if (self->has_tasks) {
+        GROUP_TOOLS(CLEAR)
+        drop_callbacks_lock_held(self);
+    }
 }
 
 /* Report an error that a base error displaces. */

@@ -20,6 +20,7 @@ need_callback(TaskGroup *self, PyObject **callback, int (*call)(TaskGroup *, PyO
         if (made == NULL) {
             return -1;
         }
+        self->has_tasks = 1;
         Py_XSETREF(*callback, made);
     }
     return 0;

@@ -363,6 +363,9 @@ TaskGroup_clear(PyObject *op)
     TaskGroup *self = GROUP(op);
     self->finished = 1;         // whoever still comes is refused
     GROUP_STATE(CLEAR)
+    if (!self->has_tasks) {
+        return 0;               // not for a task: there is nothing else
+    }
     GROUP_TOOLS(CLEAR)
     GROUP_CALLBACKS(CLEAR)
     BEGIN_SECTION(op);

@@ -64,6 +64,7 @@ typedef struct {
     char cancel_on_error;
     unsigned stopping : 1;
     unsigned finished : 1;
+    unsigned has_tasks : 1;     // or has had some
     unsigned may_ride : 1;      // no newcomer takes its first step after the last handle of `start`
     unsigned stop_scheduled : 1; // the background tasks are stopped when the woken waiters have moved
     unsigned starting_now : 1;  // start_granted() is at work

@@ -82,7 +82,8 @@ add_done_callback(TaskGroup *self, PyObject *task, PyObject *callback)
 int
 take_back_callback(TaskGroup *self, PyObject *task, PyObject *callback)
 {
-    PyObject *list = own_value(self->state->task__callbacks, task);
+    quattro_state *state = self->state;
+    PyObject *list = own_value(state->task__callbacks, task);
     // Pairs of a callback and its context.
     int alone = list != NULL && PyList_CheckExact(list) && PyList_GET_SIZE(list) == 1
                 && PyTuple_GET_ITEM(PyList_GET_ITEM(list, 0), 0) == callback;
@@ -91,7 +92,7 @@ take_back_callback(TaskGroup *self, PyObject *task, PyObject *callback)
         return list == NULL ? -1 : 0;
     }
     PyObject *args[] = {task, callback};
-    PyObject *count = PyObject_Vectorcall(self->state->task_remove_done_callback, args, 2, NULL);
+    PyObject *count = PyObject_Vectorcall(state->task_remove_done_callback, args, 2, NULL);
     Py_XDECREF(count);
     return count == NULL ? -1 : 1;
 }

@@ -46,8 +46,8 @@ MUTANTS = [
     Mutant("no visit of the type", "    Py_VISIT(Py_TYPE(op));\n", "", "leaks:collector", times=4),
     Mutant(
         "the parent is kept",
-        "    GROUP_STATE(CLEAR)\n    GROUP_TOOLS(CLEAR)\n    if (wake",
-        "    GROUP_TOOLS(CLEAR)\n    if (wake",
+        "    GROUP_STATE(CLEAR)\n    if (wake_waiters_lock_held(self) < 0",
+        "    if (wake_waiters_lock_held(self) < 0",
         "group:held",
     ),
     Mutant(
