@@ -53,8 +53,10 @@ class _End:
 
     __slots__ = ("_asyncio_future_blocking", "_callbacks", "_cancelled", "_context", "_task")
 
-    # So that isinstance() says so: anyio asks that of what a task waits on, before it asks it for more.
-    __class__ = asyncio.Future  # type: ignore[assignment]
+    if (
+        not TYPE_CHECKING
+    ):  # so that isinstance() says so: anyio asks that of what a task waits on, before it asks for more
+        __class__ = asyncio.Future
 
     def __init__(self, task: asyncio.Task[Any]) -> None:
         self._task = task

@@ -221,6 +221,7 @@ class Runner:
 
     def run(self, script: Script, make_group: Callable[[Runner], Callable[[], Any]], mode: Mode) -> Story:
         loop = self.loop
+        V.set(0)  # the exception handler may have set it in our own context
         loop.set_debug(mode.debug)
         loop.set_task_factory(FACTORIES[mode.factory])
         self.story: Story = []
