@@ -171,7 +171,7 @@ raise_base_error(TaskGroup *group, PyObject *exc)
     PyObject *base = Py_NewRef(group->base_error);
     PyObject *errors = Py_XNewRef(group->errors), *first = NULL;
     for (Py_ssize_t i = 0; errors != NULL && i < PyList_GET_SIZE(errors); i++) {
-        PyObject *error = PyList_GetItemRef(errors, i);
+        PyObject *error = PySequence_GetItem(errors, i);
         // Two tasks may have failed with the same object.
         int again = error == base || index_of(errors, error) < i;
         collect_error(group, &first, error == NULL ? -1 : again ? 0 : report_displaced(group, error));

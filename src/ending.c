@@ -298,7 +298,7 @@ end_of_task_lock_held(TaskGroup *self, PyObject *task)
         Py_CLEAR(self->ended_handle);
     }
     for (Py_ssize_t i = 0; i < PyList_GET_SIZE(list); i++) {
-        task = PyList_GetItemRef(list, i);
+        task = PySequence_GetItem(list, i);
         collect_error(self, &first, task == NULL ? -1 : task_ended_lock_held(self, task, NULL));
         Py_XDECREF(task);
     }

@@ -377,7 +377,7 @@ TaskGroup_clear(PyObject *op)
 }
 
 /* A group that nobody has left, because its owner failed between __aenter__() and the block: the errors that it has taken
-   from its tasks would be lost with it (anyio issue 902).  Not by way of the module state, which may be gone. */
+   from its tasks would be lost with it (anyio issue 902).  The module state is there: our type, which we have, keeps it. */
 static void
 TaskGroup_finalize(PyObject *op)
 {
@@ -390,17 +390,11 @@ TaskGroup_finalize(PyObject *op)
     PyObject *errors = self->errors;
     self->errors = NULL;
     for (Py_ssize_t i = 0; i < PyList_GET_SIZE(errors) - self->told; i++) {
-        PyObject *error = PyList_GetItemRef(errors, i);
-        PyObject *context = error == NULL ? NULL
-                            : Py_BuildValue("{s:s,s:O}", "message", "unhandled error in a TaskGroup that was never left",
-                                            "exception", error);
-        PyObject *result = context == NULL ? NULL
-                           : PyObject_CallMethod(self->loop, "call_exception_handler", "O", context);
-        if (result == NULL) {
+        PyObject *error = PySequence_GetItem(errors, i);
+        PyObject *message = PyUnicode_FromString("unhandled error in a TaskGroup that was never left");
+        if (error == NULL || report_to_loop(self, message, error, NULL) < 0) {
             report_unraisable(op);
         }
-        Py_XDECREF(result);
-        Py_XDECREF(context);
         Py_XDECREF(error);
     }
     Py_DECREF(errors);
@@ -494,53 +488,33 @@ is_group(PyObject *op)
     return type != NULL;
 }
 
-/* Any other call, by the function's own code. */
+/* What the functions call, without a frame; any other call, by the function's own code. */
 static PyObject *
-call_as_written(PyObject *function, PyObject *const *args, size_t nargsf, PyObject *kwnames)
+call_shorter(PyObject *function, PyObject *const *args, size_t nargsf, PyObject *kwnames)
 {
-    PyObject *copy = PyFunction_New(PyFunction_GET_CODE(function), PyFunction_GET_GLOBALS(function));
-    PyObject *result = copy == NULL ? NULL : PyObject_Vectorcall(copy, args, nargsf, kwnames);
-    Py_XDECREF(copy);
-    return result;
-}
-
-static PyObject *
-call_aenter(PyObject *function, PyObject *const *args, size_t nargsf, PyObject *kwnames)
-{
-    if (PyVectorcall_NARGS(nargsf) != 1 || kwnames != NULL || !is_group(args[0])) {
-        return call_as_written(function, args, nargsf, kwnames);
+    PyCodeObject *code = (PyCodeObject *)PyFunction_GET_CODE(function);
+    if (PyVectorcall_NARGS(nargsf) != code->co_argcount || kwnames != NULL || !is_group(args[0])) {
+        PyObject *copy = PyFunction_New((PyObject *)code, PyFunction_GET_GLOBALS(function));
+        PyObject *result = copy == NULL ? NULL : PyObject_Vectorcall(copy, args, nargsf, kwnames);
+        Py_XDECREF(copy);
+        return result;
     }
-    return TaskGroup_aenter(args[0], NULL);
-}
-
-static PyObject *
-call_wait_for_slot(PyObject *function, PyObject *const *args, size_t nargsf, PyObject *kwnames)
-{
-    if (PyVectorcall_NARGS(nargsf) != 1 || kwnames != NULL || !is_group(args[0])) {
-        return call_as_written(function, args, nargsf, kwnames);
+    if (code->co_argcount == 4) {
+        return TaskGroup_aexit(args[0], args + 1, 3);
     }
-    return TaskGroup_wait_for_slot(args[0], NULL);
-}
-
-static PyObject *
-call_aexit(PyObject *function, PyObject *const *args, size_t nargsf, PyObject *kwnames)
-{
-    if (PyVectorcall_NARGS(nargsf) != 4 || kwnames != NULL || !is_group(args[0])) {
-        return call_as_written(function, args, nargsf, kwnames);
-    }
-    return TaskGroup_aexit(args[0], args + 1, 3);
+    int enters = PyUnicode_CompareWithASCIIString(code->co_name, "__aenter__") == 0;
+    return Await_new(GROUP(args[0]), enters ? AWAIT_ENTER : AWAIT_SLOT, NULL);
 }
 
 PyObject *
 TaskGroup_shorten(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t nargs)
 {
-    const vectorcallfunc shorter[] = {call_aenter, call_aexit, call_wait_for_slot};
     for (Py_ssize_t i = 0; i < 3; i++) {
         if (nargs != 3 || !PyFunction_Check(args[i])) {
             PyErr_SetString(PyExc_TypeError, "_shorten() takes three functions");
             return NULL;
         }
-        PyFunction_SetVectorcall((PyFunctionObject *)args[i], shorter[i]);
+        PyFunction_SetVectorcall((PyFunctionObject *)args[i], call_shorter);
     }
     Py_RETURN_NONE;
 }
