@@ -106,7 +106,6 @@ module_clear(PyObject *module)
     STATE_PARTS(CLEAR)
     STATE_NAMES(CLEAR_NAME)
 #undef CLEAR_NAME
-    Py_CLEAR(self->uvloop);
     return 0;
 }
 
@@ -121,7 +120,7 @@ static PyModuleDef_Slot module_slots[] = {
     // All state is in the module and in objects; no object is shared between interpreters.
     SLOT_OWN_GIL
     // Whoever touches a group holds its critical section, and so does whoever touches its turns, callbacks and awaitables;
-    // module state is written during exec only, but for what KEEP_ONE lets it keep.
+    // module state is written during exec only.
     SLOT_NO_GIL
     {0, NULL},
 };

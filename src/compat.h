@@ -8,19 +8,10 @@
 
 #include <Python.h>
 
-/* asyncio.Task(eager_start=...) */
-#if PY_VERSION_HEX >= 0x030c0000
-#  define TASK_TAKES_EAGER_START 1
-#else
-#  define TASK_TAKES_EAGER_START 0
-#endif
-
-/* asyncio's own loop.create_task() passes every keyword on, to the task or to its factory */
-#if PY_VERSION_HEX >= 0x030e0000
-#  define LOOP_PASSES_KEYWORDS 1
-#else
-#  define LOOP_PASSES_KEYWORDS 0
-#endif
+/* Does asyncio.Task() take eager_start?  Does asyncio's own loop.create_task() pass every keyword on, to the task or to its
+   factory? */
+#define TASK_TAKES_EAGER_START (PY_VERSION_HEX >= 0x030c0000)
+#define LOOP_PASSES_KEYWORDS (PY_VERSION_HEX >= 0x030e0000)
 
 #if PY_VERSION_HEX < 0x030c0000
 /* One object for an exception, instead of type, value and traceback. */
@@ -51,12 +42,6 @@ PyErr_SetRaisedException(PyObject *exc)
     PyErr_Restore(Py_NewRef(Py_TYPE(exc)), exc, PyException_GetTraceback(exc));
 }
 
-static inline PyObject *
-PyType_GetDict(PyTypeObject *type)
-{
-    return Py_XNewRef(type->tp_dict);
-}
-
 /* Python code that calls a function does not look at this before 3.12: the function's own code runs then. */
 static inline void
 PyFunction_SetVectorcall(PyFunctionObject *function, vectorcallfunc vectorcall)
@@ -72,13 +57,6 @@ PyFunction_SetVectorcall(PyFunctionObject *function, vectorcallfunc vectorcall)
 
 #if PY_VERSION_HEX < 0x030d0000
 #  define Py_IsFinalizing _Py_IsFinalizing
-
-/* Like PyList_GetItem(), but a new reference. */
-static inline PyObject *
-PyList_GetItemRef(PyObject *list, Py_ssize_t i)
-{
-    return Py_XNewRef(PyList_GetItem(list, i));
-}
 
 /* 1 and a new reference; 0 and NULL when there is no such attribute; -1 and NULL on error. */
 static inline int
@@ -135,13 +113,6 @@ lend_sections(PyObject *op)
 #  define lend_sections(op) ((void)(op))
 #  define BEGIN_SECTION(op) {
 #  define END_SECTION() }
-#endif
-
-/* May the module keep something for the next group?  Not where threads would have to agree on it. */
-#ifdef Py_GIL_DISABLED
-#  define KEEP_ONE 0
-#else
-#  define KEEP_ONE 1
 #endif
 
 /* Functions named ..._lock_held need the group's critical section. */

@@ -9,9 +9,6 @@
 #include "state.h"
 #include "taskset.h"
 
-/* uvloop.loop.Loop's own functions, and itself. */
-enum { UVLOOP_CREATE_TASK, UVLOOP_GET_TASK_FACTORY, UVLOOP_TYPE, UVLOOP_SIZE };
-
 /* What a group holds from its entry to its exit. */
 #define GROUP_STATE(X) \
     X(parent)       /* the task that entered the group */ \
@@ -23,7 +20,7 @@ enum { UVLOOP_CREATE_TASK, UVLOOP_GET_TASK_FACTORY, UVLOOP_TYPE, UVLOOP_SIZE };
 #define GROUP_TOOLS(X) \
     X(kwargs)       /* {"loop": loop}, for asyncio.Task() */ \
     X(eager_kwargs) /* the same with "eager_start": True */ \
-    X(uvloop)       /* a tuple of them, once the first has been seen */ \
+    X(uvloop_create_task) /* the loop's own, if it is uvloop's */ \
     X(done_future)  /* one that is done, for waking; NULL until somebody had to queue */ \
     X(ended)        /* a list of tasks that ended well within create_task(), for the next call of `done` */ \
     X(ended_handle) /* of that call */ \
@@ -69,6 +66,7 @@ typedef struct {
     unsigned stop_scheduled : 1; // the background tasks are stopped when the woken waiters have moved
     unsigned starting_now : 1;  // start_granted() is at work
     unsigned loop_is_asyncio : 1; // its create_task is asyncio's own
+    unsigned loop_is_uvloop : 1; // or uvloop's
 } TaskGroup;
 
 typedef enum {

@@ -40,59 +40,30 @@ typedef enum {
     LOOP_DIRECT,                // it would do nothing but asyncio.Task(coro, loop=loop, ...)
 } LoopKind;
 
-/* uvloop.loop.Loop cannot be patched: the functions that are found there under their names are uvloop's own.  The tuple
-   of them; NULL if the loop is none of uvloop's, or on error. */
+/* uvloop.loop.Loop, if this is one or of a class over it; else NULL.  A reference that is borrowed of the loop. */
 static PyObject *
-find_uvloop(quattro_state *state, PyObject *loop)
+uvloop_type(PyObject *loop)
 {
-    PyObject *own = state->uvloop;
-    if (own != NULL && PyObject_TypeCheck(loop, (PyTypeObject *)PyTuple_GET_ITEM(own, UVLOOP_TYPE))) {
-        return Py_NewRef(own);
-    }
     PyTypeObject *type = Py_TYPE(loop);
-    while (!(type->tp_flags & Py_TPFLAGS_IMMUTABLETYPE) || strcmp(type->tp_name, "uvloop.loop.Loop") != 0) {
+    while (type != NULL && (!(type->tp_flags & Py_TPFLAGS_IMMUTABLETYPE) || strcmp(type->tp_name, "uvloop.loop.Loop") != 0)) {
         type = type->tp_base;
-        if (type == NULL) {
-            return NULL;
-        }
     }
-    PyObject *names[] = {state->str_create_task, state->str_get_task_factory};
-    PyObject *dict = PyType_GetDict(type);
-    own = dict == NULL ? NULL : PyTuple_New(UVLOOP_SIZE);
-    int rc = own != NULL;
-    for (int i = 0; rc > 0 && i < UVLOOP_TYPE; i++) {
-        PyObject *value;
-        rc = PyDict_GetItemRef(dict, names[i], &value);
-        PyTuple_SET_ITEM(own, i, value);
-    }
-    Py_XDECREF(dict);
-    PyObject *result = NULL;
-    if (rc > 0) {
-        PyTuple_SET_ITEM(own, UVLOOP_TYPE, Py_NewRef(type));
-        result = Py_NewRef(own);
-        if (KEEP_ONE) {
-            Py_XSETREF(state->uvloop, Py_NewRef(own));
-        }
-    }
-    Py_XDECREF(own);
-    return result;
+    return (PyObject *)type;
 }
 
+/* uvloop's own create_task(), that of a type which cannot be patched: 1 if it is this function.  -1 on error. */
 static int
 is_uvloop_function(TaskGroup *self, PyObject *function)
 {
-    if (self->uvloop == NULL) {
-        PyObject *own = find_uvloop(self->state, self->loop);
+    PyObject *type = uvloop_type(self->loop);
+    if (self->uvloop_create_task == NULL && type != NULL) {
+        PyObject *own = PyObject_GetAttr(type, self->state->str_create_task);
         if (own == NULL) {
-            return PyErr_Occurred() ? -1 : 0;
+            return -1;
         }
-        if (function != PyTuple_GET_ITEM(own, UVLOOP_CREATE_TASK)) {
-            Py_DECREF(own);
-            return 0;
-        }
-        Py_XSETREF(self->uvloop, own);
+        Py_XSETREF(self->uvloop_create_task, own);
     }
-    return function == PyTuple_GET_ITEM(self->uvloop, UVLOOP_CREATE_TASK);
+    return type != NULL && function == self->uvloop_create_task;
 }
 
 /* Is this asyncio's own create_task(), which nobody has patched since our import?  (Not looked at: __kwdefaults__, and who
@@ -115,7 +86,7 @@ static PyObject *
 stock_task_factory(TaskGroup *self, PyObject *create_task)
 {
     quattro_state *state = self->state;
-    self->loop_is_asyncio = 0;
+    self->loop_is_asyncio = self->loop_is_uvloop = 0;
     if (!PyMethod_Check(create_task) || PyMethod_GET_SELF(create_task) != self->loop) {
         return NULL;
     }
@@ -126,9 +97,8 @@ stock_task_factory(TaskGroup *self, PyObject *create_task)
         (void)PyObject_GetOptionalAttr(self->loop, state->str__task_factory, &factory);
     }
     else if (is_uvloop_function(self, function) > 0) {
-        PyObject *uvloop = Py_NewRef(self->uvloop);
-        factory = PyObject_CallOneArg(PyTuple_GET_ITEM(uvloop, UVLOOP_GET_TASK_FACTORY), self->loop);
-        Py_DECREF(uvloop);
+        self->loop_is_uvloop = 1;
+        factory = PyObject_CallMethodOneArg(uvloop_type(self->loop), state->str_get_task_factory, self->loop);
     }
     return factory;
 }
@@ -311,7 +281,7 @@ make_task(TaskGroup *self, const Call *call, int park, int *direct)
 int
 loop_times_callbacks(TaskGroup *self)
 {
-    return self->uvloop == NULL ? attr_is_true(self->loop, self->state->str__debug) : 0;
+    return self->loop_is_uvloop ? 0 : attr_is_true(self->loop, self->state->str__debug);
 }
 
 int
@@ -409,7 +379,7 @@ static int
 loop_ready(TaskGroup *self, PyObject **ready)
 {
     *ready = NULL;
-    return self->loop_is_asyncio ? asyncio_ready(self, ready) : self->uvloop != NULL ? uvloop_ready(self, ready) : 0;
+    return self->loop_is_asyncio ? asyncio_ready(self, ready) : self->loop_is_uvloop ? uvloop_ready(self, ready) : 0;
 }
 
 int
@@ -449,19 +419,13 @@ report_to_loop(TaskGroup *self, PyObject *message, PyObject *exc, PyObject *task
         PyErr_Format(PyExc_RuntimeError, "TaskGroup %R has not been entered", self);
         return -1;
     }
-    PyObject *context = message == NULL ? NULL : PyDict_New();
+    PyObject *context = Py_BuildValue(task == NULL ? "{sNsO}" : "{sNsOsO}", "message", message, "exception", exc,
+                                      "task", task);
     PyObject *loop = Py_NewRef(self->loop);
-    PyObject *result = NULL;
-    if (context != NULL
-        && PyDict_SetItem(context, state->str_message, message) == 0
-        && PyDict_SetItem(context, state->str_exception, exc) == 0
-        && (task == NULL || PyDict_SetItem(context, state->str_task, task) == 0))
-    {
-        result = PyObject_CallMethodOneArg(loop, state->str_call_exception_handler, context);
-    }
+    PyObject *result = context == NULL ? NULL
+                       : PyObject_CallMethodOneArg(loop, state->str_call_exception_handler, context);
     Py_DECREF(loop);
     Py_XDECREF(context);
-    Py_XDECREF(message);
     Py_XDECREF(result);
     return result == NULL ? -1 : 0;
 }

@@ -40,7 +40,6 @@ typedef struct {
     STATE_PARTS(FIELD)
     STATE_NAMES(NAME)
 #undef NAME
-    PyObject *uvloop;           // its own functions, for the next group, once a group has seen them
 } quattro_state;
 
 extern struct PyModuleDef quattro_module;

@@ -419,7 +419,7 @@ MUTANTS = [
     Mutant(
         "a subclass of uvloop's is ignored",
         "else if (is_uvloop_function(self, function) > 0) {",
-        "else if (is_uvloop_function(self, function) >= 0 && self->uvloop != NULL) {",
+        "else if (is_uvloop_function(self, function) >= 0 && uvloop_type(self->loop) != NULL) {",
         "transparency",
     ),
     Mutant("names are not copied", "if (runner != NULL && copy_names", "if (0 && copy_names", "transparency"),
