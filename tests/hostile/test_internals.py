@@ -102,12 +102,14 @@ async def test_somebody_else_waits_on_a_turn_that_has_failed() -> None:
 
 
 async def test_a_cancelled_turn_says_so() -> None:
-    """Whoever awaits a turn that was cancelled gets the CancelledError, with its message."""
+    """It is a future to who looks at it, cancelled or not; whoever awaits it gets its CancelledError and message."""
     async with TaskGroup(concurrency_limit=1) as tg:
         parked = Parked(tg)
         await settle(2)
         turn = parked.turn
+        assert isinstance(turn, asyncio.Future) and not turn.done() and not turn.cancelled()
         parked.task.cancel("why")
+        assert turn.done() and turn.cancelled()
         for use in (turn.begin, turn.result, lambda: next(iter(turn))):
             with pytest.raises(asyncio.CancelledError, match="why"):
                 use()
