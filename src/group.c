@@ -493,7 +493,8 @@ static PyObject *
 call_shorter(PyObject *function, PyObject *const *args, size_t nargsf, PyObject *kwnames)
 {
     PyCodeObject *code = (PyCodeObject *)PyFunction_GET_CODE(function);
-    if (PyVectorcall_NARGS(nargsf) != code->co_argcount || kwnames != NULL || !is_group(args[0])) {
+    Py_ssize_t nargs = PyVectorcall_NARGS(nargsf);
+    if (nargs == 0 || nargs != code->co_argcount || kwnames != NULL || !is_group(args[0])) {
         PyObject *copy = PyFunction_New((PyObject *)code, PyFunction_GET_GLOBALS(function));
         PyObject *result = copy == NULL ? NULL : PyObject_Vectorcall(copy, args, nargsf, kwnames);
         Py_XDECREF(copy);
