@@ -72,7 +72,7 @@ class TaskGroup(asyncio.TaskGroup):
             tb (types.TracebackType | None): Its traceback; not used.
 
         Returns:
-            Awaitable[bool | None]: To be awaited once; its result is true: the body's exception, if any, is swallowed.
+            Awaitable[bool | None]: To be awaited once; its result is true if the body's exception is swallowed.
 
         Raises:
             ExceptionGroup: The errors of tasks and body, but for CancelledError, in the order in which they came (a

@@ -325,7 +325,8 @@ exit_advance_lock_held(Await *self, PyObject *thrown, PyObject **result)
     if (rc < 0 || exit_raise_lock_held(self) < 0) {
         return PYGEN_ERROR;
     }
-    *result = Py_NewRef(Py_True);
+    // Nobody looks at it without an exception, and None costs a seventh of an empty group less before 3.15.
+    *result = Py_NewRef(self->exc == NULL ? Py_None : Py_True);
     return PYGEN_RETURN;
 }
 

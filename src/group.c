@@ -138,7 +138,7 @@ PyDoc_STRVAR(TaskGroup_aexit_doc,
 "    exc (BaseException | None): The body's exception. Any one aborts the group: everything is cancelled at once.\n"
 "    tb (types.TracebackType | None): Its traceback; not used.\n\n"
 "Returns:\n"
-"    Awaitable[bool | None]: To be awaited once; its result is true: the body's exception, if any, is swallowed.\n\n"
+"    Awaitable[bool | None]: To be awaited once; its result is true if the body's exception is swallowed.\n\n"
 "Raises:\n"
 "    ExceptionGroup: The errors of tasks and body, but for CancelledError, in the order in which they came (a\n"
 "        BaseExceptionGroup if one of them is no Exception).\n"
