@@ -500,10 +500,10 @@ call_shorter(PyObject *function, PyObject *const *args, size_t nargsf, PyObject 
         Py_XDECREF(copy);
         return result;
     }
-    if (code->co_argcount == 4) {
+    if (nargs == 4) {
         return TaskGroup_aexit(args[0], args + 1, 3);
     }
-    int enters = PyUnicode_CompareWithASCIIString(code->co_name, "__aenter__") == 0;
+    int enters = PyUnicode_READ_CHAR(code->co_name, 0) == '_';      // __aenter__(), or wait_for_slot()
     return Await_new(GROUP(args[0]), enters ? AWAIT_ENTER : AWAIT_SLOT, NULL);
 }
 
