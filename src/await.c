@@ -244,7 +244,7 @@ exit_begin_lock_held(Await *self)
         if (PyErr_GivenExceptionMatches(self->exc, group->state->CancelledError)) {
             self->propagate = Py_NewRef(self->exc);
         }
-        if (!group->aborting && call_abort(group) < 0) {
+        if (!group->aborting && call_method((PyObject *)group, group->state->str__abort) < 0) {
             return -1;
         }
     }
@@ -261,7 +261,7 @@ exit_cancelled_lock_held(Await *self, PyObject *thrown)
         return 0;
     }
     Py_XSETREF(self->propagate, Py_NewRef(thrown));
-    return call_abort(group) < 0 ? -1 : stop_background_lock_held(group);
+    return call_method((PyObject *)group, group->state->str__abort) < 0 ? -1 : stop_background_lock_held(group);
 }
 
 /* The parent has passed through the loop once, to meet a cancellation that uncancel() left pending: is another one, from

@@ -20,12 +20,6 @@ append_error(TaskGroup *self, PyObject *exc)
     return PyList_Append(self->errors, exc);
 }
 
-int
-call_abort(TaskGroup *self)
-{
-    return call_method((PyObject *)self, self->state->str__abort);
-}
-
 /* Cancel the tasks that the group has not cancelled yet, once each.  A background task that somebody else has cancelled
    is left to its clean-up.  All are tried; the first error is raised. */
 static int
@@ -129,7 +123,7 @@ cancel_lock_held(TaskGroup *self)
     }
     PyObject *parent = Py_XNewRef(self->parent);
     PyObject *first = NULL;
-    collect_error(self, &first, call_abort(self));
+    collect_error(self, &first, call_method((PyObject *)self, self->state->str__abort));
     if (parent != NULL && !self->parent_cancel_requested) {
         self->parent_cancel_requested = 1;
         collect_error(parent, &first, call_method(parent, self->state->str_cancel));
@@ -203,7 +197,7 @@ take_error_lock_held(TaskGroup *self, PyObject *task, PyObject *exc, int backgro
              && (self->cancel_on_error || background || !PyErr_GivenExceptionMatches(exc, PyExc_Exception)))
     {
         // The parent is cancelled to get it out of the body, and uncancelled in __aexit__().
-        collect_error(task, &first, call_abort(self));
+        collect_error(task, &first, call_method((PyObject *)self, self->state->str__abort));
         self->parent_cancel_requested = 1;
         collect_error(task, &first, call_method(parent, state->str_cancel));
     }

@@ -7,9 +7,6 @@
 
 int append_error(TaskGroup *self, PyObject *exc);
 
-/* self._abort(), which a subclass may override. */
-int call_abort(TaskGroup *self);
-
 /* Whatever is still queued (its Task has yet to take the step that the cancellation will be) runs no line.  All hear
    of it; -1 if the loop has raised. */
 int drain_queue_lock_held(TaskGroup *self);
