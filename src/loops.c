@@ -51,19 +51,20 @@ uvloop_type(PyObject *loop)
     return (PyObject *)type;
 }
 
-/* uvloop's own create_task(), that of a type which cannot be patched: 1 if it is this function.  -1 on error. */
+/* Is this uvloop's own create_task(), that of a type which cannot be patched?  0 with an error if that can't be had. */
 static int
 is_uvloop_function(TaskGroup *self, PyObject *function)
 {
-    PyObject *type = uvloop_type(self->loop);
-    if (self->uvloop_create_task == NULL && type != NULL) {
-        PyObject *own = PyObject_GetAttr(type, self->state->str_create_task);
-        if (own == NULL) {
-            return -1;
+    if (self->uvloop_create_task == NULL) {
+        PyObject *type = uvloop_type(self->loop);
+        if (type == NULL) {
+            return 0;
         }
-        Py_XSETREF(self->uvloop_create_task, own);
+        Py_XSETREF(self->uvloop_get_factory, PyObject_GetAttr(type, self->state->str_get_task_factory));
+        self->uvloop_create_task = self->uvloop_get_factory == NULL ? NULL
+                                   : PyObject_GetAttr(type, self->state->str_create_task);
     }
-    return type != NULL && function == self->uvloop_create_task;
+    return function == self->uvloop_create_task;
 }
 
 /* Is this asyncio's own create_task(), which nobody has patched since our import?  (Not looked at: __kwdefaults__, and who
@@ -96,9 +97,11 @@ stock_task_factory(TaskGroup *self, PyObject *create_task)
         self->loop_is_asyncio = 1;
         (void)PyObject_GetOptionalAttr(self->loop, state->str__task_factory, &factory);
     }
-    else if (is_uvloop_function(self, function) > 0) {
+    else if (is_uvloop_function(self, function)) {
         self->loop_is_uvloop = 1;
-        factory = PyObject_CallMethodOneArg(uvloop_type(self->loop), state->str_get_task_factory, self->loop);
+        PyObject *get_factory = Py_NewRef(self->uvloop_get_factory);
+        factory = PyObject_CallOneArg(get_factory, self->loop);
+        Py_DECREF(get_factory);
     }
     return factory;
 }

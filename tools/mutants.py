@@ -418,8 +418,8 @@ MUTANTS = [
     Mutant("a patched class is ignored", "if (function != state->stock_create_task) {", "if (0) {", "transparency"),
     Mutant(
         "a subclass of uvloop's is ignored",
-        "else if (is_uvloop_function(self, function) > 0) {",
-        "else if (is_uvloop_function(self, function) >= 0 && uvloop_type(self->loop) != NULL) {",
+        "else if (is_uvloop_function(self, function)) {",
+        "else if (is_uvloop_function(self, function) || self->uvloop_create_task != NULL) {",
         "transparency",
     ),
     Mutant("names are not copied", "if (runner != NULL && copy_names", "if (0 && copy_names", "transparency"),
