@@ -44,7 +44,7 @@ context_kwname = ("context",)
 loop_kwname = ("loop",)
 
 
-def _stock(function: Any) -> tuple[FunctionType | None, CodeType | None]:
+def _stock(function: Any) -> tuple[Any, CodeType | None]:
     """Give asyncio's own BaseEventLoop.create_task and its code, unless somebody patched it before our import.
 
     Its globals are then its module's, its code says its name, and nothing has been hung on it.
