@@ -61,8 +61,8 @@ is_uvloop_function(TaskGroup *self, PyObject *function)
             return 0;
         }
         Py_XSETREF(self->uvloop_get_factory, PyObject_GetAttr(type, self->state->str_get_task_factory));
-        self->uvloop_create_task = self->uvloop_get_factory == NULL ? NULL
-                                   : PyObject_GetAttr(type, self->state->str_create_task);
+        Py_XSETREF(self->uvloop_create_task, self->uvloop_get_factory == NULL
+                                             ? NULL : PyObject_GetAttr(type, self->state->str_create_task));
     }
     return function == self->uvloop_create_task;
 }

@@ -736,7 +736,7 @@ NOT_ROWS = {
     "set_result": "of a future of ours",
     "add_note": "of a RuntimeError of ours",
     **dict.fromkeys(["concurrency_limit", "coro", "loop", "message", "msg", "name", "task"], KEYWORD),
-    "get_factory": "uvloop's own get_task_factory(), which cannot be replaced",
+    **dict.fromkeys(["get_task_factory", "get_factory"], "uvloop's own, which cannot be replaced"),
     "reader": "the same",
     "eager_start": "from 3.12 on",
     "context": "before 3.15",
