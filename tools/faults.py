@@ -342,7 +342,7 @@ class Run:
         waits_for = task._fut_waiter
         if waits_for is None:
             return half_made
-        if isinstance(waits_for, asyncio.Future):
+        if issubclass(type(waits_for), asyncio.Future):  # a turn only says so
             return waits_for.done()  # set_result() or cancel() could not schedule who waits
         if type(waits_for).__name__ == "_End":  # what a map waits on, like a future
             return waits_for._task.done() or waits_for._cancelled is not None or self.was_refused()
