@@ -338,8 +338,8 @@ def test_interrupt_of_library() -> None:
         async with linkcheck("--limit", "1", **TERMINAL) as checker:
             await checker.says("[1-9] done")
             os.killpg(checker.process.pid, signal.SIGINT)
-            code, _, checked, broken, _ = await checker.report()
-            assert code == 130 and checked > 0 and broken == 0
+            code, _, checked, *_ = await checker.report()  # how far it has come depends on the machine
+            assert code == 130 and checked > 0
             assert "interrupted" in checker.printed
 
     run(body())
