@@ -6,7 +6,10 @@
 PyObject *
 TaskGroup_get_concurrency_limit(PyObject *op, void *Py_UNUSED(closure))
 {
-    Py_ssize_t limit = GROUP(op)->limit;
+    Py_ssize_t limit;
+    BEGIN_SECTION(op);
+    limit = GROUP(op)->limit;
+    END_SECTION();
     return limit == 0 ? Py_NewRef(Py_None) : PyLong_FromSsize_t(limit);
 }
 
@@ -56,26 +59,47 @@ TaskGroup_get_object(PyObject *op, void *offset)
     return result;
 }
 
-PyMemberDef TaskGroup_members[] = {
-    {"cancel_on_error", Py_T_BOOL, offsetof(TaskGroup, cancel_on_error), Py_READONLY,
-     PyDoc_STR("Whether the error of a foreground task cancels the others and the body, a bool.")},
-    {"_entered", Py_T_BOOL, offsetof(TaskGroup, entered), Py_READONLY, NULL},
-    {"_exiting", Py_T_BOOL, offsetof(TaskGroup, exiting), Py_READONLY, NULL},
-    {"_aborting", Py_T_BOOL, offsetof(TaskGroup, aborting), Py_READONLY, NULL},
-    {"_cancel_on_enter", Py_T_BOOL, offsetof(TaskGroup, cancel_on_enter), Py_READONLY, NULL},
-    // Subclasses set it, in __init__() mostly, so that an error of a task neither aborts the group nor cancels the body.
-    {"_parent_cancel_requested", Py_T_BOOL, offsetof(TaskGroup, parent_cancel_requested), 0, NULL},
-    {NULL, 0, 0, 0, NULL},
-};
+static PyObject *
+TaskGroup_get_flag(PyObject *op, void *offset)
+{
+    int value;
+    BEGIN_SECTION(op);
+    value = *((char *)op + (size_t)offset);
+    END_SECTION();
+    return PyBool_FromLong(value);
+}
+
+/* Subclasses set it, in __init__() mostly, so that an error of a task neither aborts the group nor cancels the body. */
+static int
+TaskGroup_set_parent_cancel_requested(PyObject *op, PyObject *value, void *Py_UNUSED(closure))
+{
+    int truth = value == NULL ? 0 : PyObject_IsTrue(value);
+    if (truth < 0) {
+        return -1;
+    }
+    BEGIN_SECTION(op);
+    GROUP(op)->parent_cancel_requested = truth != 0;
+    END_SECTION();
+    return 0;
+}
 
 PyGetSetDef TaskGroup_getset[] = {
     {"concurrency_limit", TaskGroup_get_concurrency_limit, NULL,
      PyDoc_STR("How many foreground tasks may run at once, an int; None without a limit."), NULL},
+    {"cancel_on_error", TaskGroup_get_flag, NULL,
+     PyDoc_STR("Whether the error of a foreground task cancels the others and the body, a bool."),
+     (void *)offsetof(TaskGroup, cancel_on_error)},
     {"_tasks", TaskGroup_get_tasks, NULL, NULL, NULL},
     {"_errors", TaskGroup_get_errors, NULL, NULL, NULL},
     {"_loop", TaskGroup_get_object, NULL, NULL, (void *)offsetof(TaskGroup, loop)},
     {"_parent_task", TaskGroup_get_object, NULL, NULL, (void *)offsetof(TaskGroup, parent)},
     {"_base_error", TaskGroup_get_object, NULL, NULL, (void *)offsetof(TaskGroup, base_error)},
     {"_on_completed_fut", TaskGroup_get_object, NULL, NULL, (void *)offsetof(TaskGroup, waiter)},
+    {"_entered", TaskGroup_get_flag, NULL, NULL, (void *)offsetof(TaskGroup, entered)},
+    {"_exiting", TaskGroup_get_flag, NULL, NULL, (void *)offsetof(TaskGroup, exiting)},
+    {"_aborting", TaskGroup_get_flag, NULL, NULL, (void *)offsetof(TaskGroup, aborting)},
+    {"_parent_cancel_requested", TaskGroup_get_flag, TaskGroup_set_parent_cancel_requested, NULL,
+     (void *)offsetof(TaskGroup, parent_cancel_requested)},
+    {"_cancel_on_enter", TaskGroup_get_flag, NULL, NULL, (void *)offsetof(TaskGroup, cancel_on_enter)},
     {NULL, NULL, NULL, NULL, NULL},
 };

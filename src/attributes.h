@@ -5,7 +5,6 @@
 
 #include "group.h"
 
-extern PyMemberDef TaskGroup_members[];
 extern PyGetSetDef TaskGroup_getset[];
 
 PyObject *TaskGroup_get_concurrency_limit(PyObject *op, void *ignored);

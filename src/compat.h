@@ -50,7 +50,6 @@ PyFunction_SetVectorcall(PyFunctionObject *function, vectorcallfunc vectorcall)
 }
 
 #  include <structmember.h>
-#  define Py_T_BOOL T_BOOL
 #  define Py_T_PYSSIZET T_PYSSIZET
 #  define Py_READONLY READONLY
 #endif

@@ -461,7 +461,6 @@ static PyType_Slot TaskGroup_slots[] = {
     {Py_tp_finalize, TaskGroup_finalize},
     {Py_tp_repr, TaskGroup_repr},
     {Py_tp_methods, TaskGroup_methods},
-    {Py_tp_members, TaskGroup_members},
     {Py_tp_getset, TaskGroup_getset},
     {0, NULL},
 };

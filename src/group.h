@@ -96,7 +96,7 @@ typedef struct Turn {
     PyMethodDef *wakeup;
     const void *task;           // a key into group->tasks, followed only while it is there
     TurnState state;
-    char blocking;              // _asyncio_future_blocking
+    unsigned blocking : 1;      // _asyncio_future_blocking
     unsigned slot : 1;          // holds one
     unsigned quiet : 1;         // the Task has no done callback of ours
     unsigned waiter : 1;        // has no place in the queue: the exit or wait_for_slot() waits on it

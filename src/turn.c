@@ -452,7 +452,11 @@ Turn_result(PyObject *op, PyObject *Py_UNUSED(ignored))
 static PyObject *
 Turn_done(PyObject *op, PyObject *Py_UNUSED(ignored))
 {
-    return PyBool_FromLong(TURN(op)->state != TURN_QUEUED);
+    int done;
+    BEGIN_SECTION(TURN(op)->group);
+    done = TURN(op)->state != TURN_QUEUED;
+    END_SECTION();
+    return PyBool_FromLong(done);
 }
 
 static PyObject *
@@ -485,10 +489,37 @@ Turn_get_loop(PyObject *op, void *Py_UNUSED(closure))
 }
 
 static PyObject *
+Turn_get_blocking(PyObject *op, void *Py_UNUSED(closure))
+{
+    int blocking;
+    BEGIN_SECTION(TURN(op)->group);
+    blocking = TURN(op)->blocking;
+    END_SECTION();
+    return PyBool_FromLong(blocking);
+}
+
+static int
+Turn_set_blocking(PyObject *op, PyObject *value, void *Py_UNUSED(closure))
+{
+    int rc = value == NULL ? 0 : PyObject_IsTrue(value);
+    if (rc < 0) {
+        return -1;
+    }
+    BEGIN_SECTION(TURN(op)->group);
+    TURN(op)->blocking = rc != 0;
+    END_SECTION();
+    return 0;
+}
+
+static PyObject *
 Turn_repr(PyObject *op)
 {
     static const char *const names[] = {"call", "queued", "granted", "running", "cancelled", "ended"};
-    return PyUnicode_FromFormat("<turn %s>", names[TURN(op)->state]);
+    TurnState state;
+    BEGIN_SECTION(TURN(op)->group);
+    state = TURN(op)->state;
+    END_SECTION();
+    return PyUnicode_FromFormat("<turn %s>", names[state]);
 }
 
 static int
@@ -539,12 +570,8 @@ static PyMethodDef Turn_methods[] = {
     {NULL, NULL, 0, NULL},
 };
 
-static PyMemberDef Turn_members[] = {
-    {"_asyncio_future_blocking", Py_T_BOOL, offsetof(Turn, blocking), 0, NULL},
-    {NULL, 0, 0, 0, NULL},
-};
-
 static PyGetSetDef Turn_getset[] = {
+    {"_asyncio_future_blocking", Turn_get_blocking, Turn_set_blocking, NULL, NULL},
     {"_loop", Turn_get_loop, NULL, NULL, NULL},
     {"__class__", Turn_get_class, NULL, NULL, NULL},
     {NULL, NULL, NULL, NULL, NULL},
@@ -562,7 +589,6 @@ static PyType_Slot Turn_slots[] = {
     {Py_am_await, PyObject_SelfIter},
     {Py_am_send, Turn_am_send},
     {Py_tp_methods, Turn_methods},
-    {Py_tp_members, Turn_members},
     {Py_tp_getset, Turn_getset},
     {0, NULL},
 };

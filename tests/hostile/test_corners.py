@@ -34,10 +34,15 @@ async def test_methods_called_by_name() -> None:
     await TaskGroup.__aexit__(tg, None, None, None)
 
 
-def test_flag_that_is_no_flag() -> None:
-    """_parent_cancel_requested takes a bool, as asyncio's code does, and says so of anything else."""
-    with pytest.raises(TypeError, match="bool"):
-        TaskGroup()._parent_cancel_requested = "yes"  # type: ignore[attr-defined]
+def test_flag_whose_truth_cannot_be_told() -> None:
+    """_parent_cancel_requested takes what has a truth value, and raises what it raises."""
+
+    class Untrue:
+        def __bool__(self) -> bool:
+            raise LookupError("untrue")
+
+    with pytest.raises(LookupError, match="untrue"):
+        TaskGroup()._parent_cancel_requested = Untrue()  # type: ignore[attr-defined]
 
 
 @pytest.fixture

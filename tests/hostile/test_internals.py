@@ -44,8 +44,13 @@ async def test_a_turn_is_awaited_and_begun_once() -> None:
             turn.add_done_callback(print, colour="red")
         with pytest.raises(asyncio.InvalidStateError):
             turn.result()
-        with pytest.raises(TypeError):
-            turn._asyncio_future_blocking = "yes"
+
+        class Untrue:
+            def __bool__(self) -> bool:
+                raise LookupError("untrue")
+
+        with pytest.raises(LookupError):
+            turn._asyncio_future_blocking = Untrue()
         for task in tg._tasks - {parked.task}:
             task.cancel()
         await parked.task
