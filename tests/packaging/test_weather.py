@@ -236,6 +236,14 @@ def told_by_itself(error: BaseException, block: str) -> bool:
     return itself or isinstance(error, aiohttp.ClientError | aiohttp.WSMessageTypeError)
 
 
+@pytest.fixture(autouse=True)
+def terminal() -> Iterator[None]:
+    """Ctrl-C is heard, as by a program in a terminal: a shell's background job ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.mark.parametrize("kind", ["interrupted", "fails", "cancelled"])
 @pytest.mark.parametrize("block", [*programs()])
 def test_program(block: str, kind: str, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
