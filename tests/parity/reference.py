@@ -287,10 +287,12 @@ class ReferenceTaskGroup:
         return error is not None and (self.cancel_on_error or background or not isinstance(error, Exception))
 
     def _on_error(self, task: Task[Any], error: BaseException, fatal: bool) -> None:
-        self._errors.append(error)
-        if self._is_base_error(error) and self._base_error is None:
-            self._base_error = error
-        if self._parent_task.done():
+        finished = self._parent_task is None  # the exit was broken off
+        if not finished:
+            self._errors.append(error)
+            if self._is_base_error(error) and self._base_error is None:
+                self._base_error = error
+        if finished or self._parent_task.done():
             message = f"Task {task!r} has errored out but its parent task {self._parent_task} is already completed"
             self._loop.call_exception_handler({"message": message, "exception": error, "task": task})
         elif fatal and not self._aborting and not self._parent_cancel_requested:
