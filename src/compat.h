@@ -1,7 +1,7 @@
 /* What differs between CPython 3.11 and 3.15: the only file that knows versions.
 
    Shims carry the newest name, so that the rest of the code reads like code for the newest CPython.
-   Features that a micro release may bring or lose (see feature detection in _quattro.c) are not here. */
+   Features that a micro release may bring or lose (uncancel_resets of quattro/_turn.py) are not here. */
 
 #ifndef QUATTRO_COMPAT_H
 #define QUATTRO_COMPAT_H

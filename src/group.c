@@ -392,7 +392,7 @@ TaskGroup_finalize(PyObject *op)
     for (Py_ssize_t i = 0; i < PyList_GET_SIZE(errors) - self->told; i++) {
         PyObject *error = PySequence_GetItem(errors, i);
         PyObject *message = PyUnicode_FromString("unhandled error in a TaskGroup that was never left");
-        if (error == NULL || report_to_loop(self, message, error, NULL) < 0) {
+        if (report_to_loop(self, message, error, NULL) < 0) {
             report_unraisable(op);
         }
         Py_XDECREF(error);
