@@ -53,9 +53,8 @@ class _End:
 
     __slots__ = ("_asyncio_future_blocking", "_callbacks", "_cancelled", "_context", "_task")
 
-    if (
-        not TYPE_CHECKING
-    ):  # so that isinstance() says so: anyio asks that of what a task waits on, before it asks for more
+    # So that isinstance() says so: anyio asks that of what a task waits on, before it asks for more.
+    if not TYPE_CHECKING:
         __class__ = asyncio.Future
 
     def __init__(self, task: asyncio.Task[Any]) -> None:
