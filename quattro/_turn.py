@@ -12,12 +12,14 @@ from _asyncio import Task as CTask
 from asyncio import CancelledError, InvalidStateError, base_events, events, futures, tasks
 from collections import deque
 from collections.abc import Coroutine
+from contextlib import ExitStack
 from functools import partial
 from types import CodeType, CoroutineType, FunctionType
 
 TYPE_CHECKING = False  # typing's, without the time that importing it takes: asyncio does without it from 3.14 on
 if TYPE_CHECKING:
-    from asyncio import Task
+    from asyncio import AbstractEventLoop, Future, Task
+    from collections.abc import Callable
     from typing import Any
 
     from ._quattro import _Turn
@@ -41,7 +43,6 @@ task__exception = CTask._exception
 coroutine_name = CoroutineType.__dict__["__name__"]
 coroutine_qualname = CoroutineType.__dict__["__qualname__"]
 context_kwname = ("context",)
-loop_kwname = ("loop",)
 
 
 def _stock(function: Any) -> tuple[Any, CodeType | None]:
@@ -86,6 +87,47 @@ async def run_turn(turn: _Turn) -> Any:
         raise
     turn.end()
     return result
+
+
+def new_done_future(loop: AbstractEventLoop) -> Future[None]:
+    """Make the future that the tasks of granted turns are woken with: asyncio's own kind is the one asked quickest."""
+    future: Future[None] = CFuture(loop=loop)
+    future.set_result(None)
+    return future
+
+
+def create_by_name(create: Callable[..., Task[Any]], group: Any, /, *args: Any, **kwargs: Any) -> Task[Any]:
+    """Make the call that create_task(coro=...) stands for, or say what is wrong with the arguments."""
+    name = create.__name__
+    if not args and "coro" in kwargs:
+        return create(group, kwargs.pop("coro"), **kwargs)
+    if len(args) > 1:
+        raise TypeError(
+            f"{name}() takes one coroutine or callable ({len(args)} arguments given): call the function with its "
+            "arguments and pass what it returns; name, context and eager_start are keyword-only"
+        )
+    if args:
+        raise TypeError(f"{name}() got multiple values for argument 'coro'")
+    raise TypeError(f"{name}() missing 1 required positional argument: 'coro'")
+
+
+def report_displaced(loop: AbstractEventLoop, errors: list[BaseException], base: BaseException) -> None:
+    """Report the errors that a SystemExit or KeyboardInterrupt displaces; two tasks may have failed with the same."""
+    message = f"unhandled error in a TaskGroup that raises {type(base).__name__} instead"
+    displaced = {id(error): error for error in errors if error is not base}
+    with ExitStack() as each:  # all of them, whatever the loop's handler raises
+        for error in reversed(displaced.values()):
+            each.callback(loop.call_exception_handler, {"message": message, "exception": error})
+
+
+def describe_callable(function: Callable[[], Any]) -> str:
+    """Say what a callable that gave no coroutine has to do, and where to find the code of it."""
+    inner: Any = function
+    for _ in range(16):  # partials of partials, and no endless ring of them
+        inner = inner.func if type(inner) is partial else inner
+    code = getattr(inner, "__code__", None) or getattr(type(inner).__call__, "__code__", None)
+    place = f", in {code.co_filename!r}, line {code.co_firstlineno}," if isinstance(code, CodeType) else ""
+    return f"{function!r}{place} is called without arguments and has to return a coroutine."
 
 
 def rearm(parent: Task[Any]) -> None:

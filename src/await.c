@@ -92,15 +92,6 @@ finish_lock_held(TaskGroup *self)
     }
 }
 
-/* Report an error that a base error displaces. */
-static int
-report_displaced(TaskGroup *group, PyObject *exc)
-{
-    PyObject *message = PyUnicode_FromFormat("unhandled error in a TaskGroup that raises %s instead",
-                                             Py_TYPE(group->base_error)->tp_name);
-    return report_to_loop(group, message, exc, NULL);
-}
-
 /* Raise what the group has to raise (-1 and the error set), or nothing (0); 1 if the parent has to pass through the
    loop once first, because uncancel() left a cancellation pending (CPython before 3.13). */
 static int
@@ -169,20 +160,12 @@ static void
 raise_base_error(TaskGroup *group, PyObject *exc)
 {
     PyObject *base = Py_NewRef(group->base_error);
-    PyObject *errors = Py_XNewRef(group->errors), *first = NULL;
-    for (Py_ssize_t i = 0; errors != NULL && i < PyList_GET_SIZE(errors); i++) {
-        PyObject *error = PySequence_GetItem(errors, i);
-        // Two tasks may have failed with the same object.
-        int again = error == base || index_of(errors, error) < i;
-        collect_error(group, &first, error == NULL ? -1 : again ? 0 : report_displaced(group, error));
-        Py_XDECREF(error);
+    int rc = exc == NULL ? 0 : append_error(group, exc);
+    PyObject *errors = Py_XNewRef(group->errors);
+    if (rc == 0 && errors != NULL) {
+        Py_XDECREF(PyObject_CallFunctionObjArgs(group->state->report_displaced, group->loop, errors, base, NULL));
     }
-    if (exc != NULL && exc != base && index_of(errors, exc) < 0) {
-        collect_error(group, &first, report_displaced(group, exc));
-    }
-    if (raise_collected(first) < 0) {
-        report_unraisable((PyObject *)group);
-    }
+    report_unraisable((PyObject *)group);
     raise_exception(base);
     Py_XDECREF(errors);
     Py_DECREF(base);

@@ -79,36 +79,11 @@ unwrap_partial(quattro_state *state, PyObject *op)
     return op;
 }
 
-/* The Python code that a call of it runs: a function's, or that of its type's __call__.  A new reference; NULL if there is
-   none, or with an error. */
-static PyObject *
-code_of(quattro_state *state, PyObject *callable)
-{
-    PyObject *op = unwrap_partial(state, callable), *code = NULL;
-    if (op != NULL && PyObject_GetOptionalAttr(op, state->str___code__, &code) == 0) {
-        Py_SETREF(op, PyObject_GetAttr((PyObject *)Py_TYPE(op), state->str___call__));
-        if (op != NULL) {
-            (void)PyObject_GetOptionalAttr(op, state->str___code__, &code);
-        }
-    }
-    Py_XDECREF(op);
-    return code;
-}
-
 void
 add_callable_note(quattro_state *state, PyObject *callable)
 {
     PyObject *exc = PyErr_GetRaisedException();
-    PyObject *code = code_of(state, callable), *note = NULL;
-    if (code != NULL && PyCode_Check(code)) {
-        note = PyUnicode_FromFormat("%R, in %R, line %d, is called without arguments and has to return a coroutine.",
-                                    callable, ((PyCodeObject *)code)->co_filename,
-                                    ((PyCodeObject *)code)->co_firstlineno);
-    }
-    else if (!PyErr_Occurred()) {
-        note = PyUnicode_FromFormat("%R is called without arguments and has to return a coroutine.", callable);
-    }
-    Py_XDECREF(code);
+    PyObject *note = PyObject_CallOneArg(state->describe_callable, callable);
     report_unraisable(callable);
     PyErr_SetRaisedException(exc);
     if (note != NULL) {

@@ -374,59 +374,33 @@ create_lock_held(TaskGroup *self, const Call *call, int background)
     return task;
 }
 
+/* create() where `coro` is not given by position, or is not all that is. */
+static PyObject *
+create_by_name(PyObject *op, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames, int background)
+{
+    quattro_state *state = GROUP(op)->state;
+    PyObject *method = PyObject_GetAttrString(state->TaskGroup_Type, background ? "create_background_task" : "create_task");
+    PyObject *by_name = method == NULL ? NULL
+                        : PyObject_CallFunctionObjArgs(state->partial, state->create_by_name, method, op, NULL);
+    PyObject *task = by_name == NULL ? NULL : PyObject_Vectorcall(by_name, args, nargs, kwnames);
+    Py_ssize_t count = nargs + (kwnames == NULL ? 0 : PyTuple_GET_SIZE(kwnames));
+    for (Py_ssize_t i = 0; task == NULL && i < count; i++) {
+        close_unstarted(state, args[i]);
+    }
+    Py_XDECREF(method);
+    Py_XDECREF(by_name);
+    return task;
+}
+
 PyObject *
 create(PyObject *op, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames, int background)
 {
     TaskGroup *self = GROUP(op);
-    quattro_state *state = self->state;
-    Py_ssize_t nkw = kwnames == NULL ? 0 : PyTuple_GET_SIZE(kwnames);
-    if (nargs == 0) {
-        // create_task(coro=...): the same call with `coro` in front.
-        for (Py_ssize_t i = 0; i < nkw; i++) {
-            if (PyUnicode_Compare(PyTuple_GET_ITEM(kwnames, i), state->str_coro) != 0) {
-                continue;
-            }
-            PyObject *names = PyTuple_New(nkw - 1);
-            PyObject **moved = PyMem_New(PyObject *, nkw);
-            PyObject *task = NULL;
-            if (names == NULL || moved == NULL) {
-                PyErr_NoMemory();
-                close_coroutine(state, args[i]);
-            }
-            else {
-                moved[0] = args[i];
-                for (Py_ssize_t j = 0, k = 0; j < nkw; j++) {
-                    if (j != i) {
-                        moved[k + 1] = args[j];
-                        PyTuple_SET_ITEM(names, k++, Py_NewRef(PyTuple_GET_ITEM(kwnames, j)));
-                    }
-                }
-                task = create(op, moved, 1, names, background);
-            }
-            Py_XDECREF(names);
-            PyMem_Free(moved);
-            return task;
-        }
+    if (nargs != 1 || call_has(&(Call){NULL, NULL, kwnames}, self->state->str_coro)) {
+        return create_by_name(op, args, nargs, kwnames, background);
     }
-    const char *method = background ? "create_background_task" : "create_task";
-    if (nargs != 1 || (nkw > 0 && call_has(&(Call){NULL, NULL, kwnames}, state->str_coro))) {
-        for (Py_ssize_t i = 0; i < nargs + nkw; i++) {
-            close_coroutine(state, args[i]);
-        }
-        if (nargs > 1) {
-            PyErr_Format(PyExc_TypeError,
-                         "%s() takes one coroutine or callable (%zd arguments given): call the function with its "
-                         "arguments and pass what it returns; name, context and eager_start are keyword-only",
-                         method, nargs);
-        }
-        else {
-            PyErr_Format(PyExc_TypeError, nargs == 0 ? "%s() missing 1 required positional argument: 'coro'"
-                         : "%s() got multiple values for argument 'coro'", method);
-        }
-        return NULL;
-    }
-    Call call = {args[0], args + 1, kwnames};
     PyObject *task;
+    Call call = {args[0], args + 1, kwnames};
     BEGIN_SECTION(op);
     task = create_lock_held(self, &call, background);
     if (task == NULL) {

@@ -133,26 +133,6 @@ release_lock_held(TaskGroup *self)
     return grant_lock_held(self);
 }
 
-/* A future that is done, with which the Tasks of granted turns are woken: a Task asks a future of asyncio's own kind for
-   its result much quicker than the turn.  A new reference, or NULL and an error. */
-static PyObject *
-get_done_future(TaskGroup *self)
-{
-    if (self->done_future == NULL) {
-        quattro_state *state = self->state;
-        PyObject *args[] = {self->loop};
-        PyObject *future = PyObject_Vectorcall(state->CFuture, args, 0, state->loop_kwname);
-        PyObject *result = future == NULL ? NULL : PyObject_CallMethodOneArg(future, state->str_set_result, Py_None);
-        if (result == NULL) {
-            Py_XDECREF(future);
-            return NULL;
-        }
-        Py_DECREF(result);
-        Py_XSETREF(self->done_future, future);
-    }
-    return Py_NewRef(self->done_future);
-}
-
 int
 turn_step_task_lock_held(Turn *turn, PyObject *future)
 {
@@ -231,8 +211,12 @@ start_granted_lock_held(TaskGroup *self)
     Py_ssize_t count = self->starting;
     int timed = count == 0 ? 0 : loop_times_callbacks(self);
     collect_error(self, &first, timed);
-    PyObject *future = count == 0 || self->loop == NULL ? NULL : get_done_future(self);
-    collect_error(self, &first, count > 0 && future == NULL ? -1 : 0);
+    if (count > 0 && self->done_future == NULL) {
+        PyObject *made = PyObject_CallOneArg(self->state->new_done_future, self->loop);
+        collect_error(self, &first, made == NULL ? -1 : 0);
+        Py_XSETREF(self->done_future, made);
+    }
+    PyObject *future = Py_XNewRef(self->done_future);
     self->starting_now = 1;
     while (first == NULL && count-- > 0 && !Link_is_empty(&self->granted)) {
         Turn *turn = TURN_OF(self->granted.next);

@@ -733,7 +733,6 @@ OWN = "asyncio's own, taken at import"
 KEYWORD = "a keyword, or the key of a dict of ours"
 NOT_ROWS = {
     "func": "of functools.partial itself",
-    "set_result": "of a future of ours",
     "add_note": "of a RuntimeError of ours",
     **dict.fromkeys(["concurrency_limit", "coro", "loop", "message", "msg", "name", "task"], KEYWORD),
     **dict.fromkeys(["get_task_factory", "get_factory"], "uvloop's own, which cannot be replaced"),
@@ -741,7 +740,6 @@ NOT_ROWS = {
     "eager_start": "from 3.12 on",
     "context": "before 3.15",
     "PyExc_BaseExceptionGroup": "CPython's own",
-    "state->CFuture": OWN,
     "state->task_add_done_callback": OWN,
     "state->task_remove_done_callback": OWN,
     "state->task_done": OWN,
@@ -752,10 +750,10 @@ NOT_ROWS = {
     "time": "in debug mode, where asyncio's loop has just asked it",
     "copy": "a function of ours",
     "cancel_on_error": KEYWORD,
-    "__call__": "asked of the type of a callable that has failed: test_misuse.py",
-    "__code__": "asked of a callable that has failed: test_misuse.py",
-    "state->run_turn": "ours",
-    "self->state->Statistics_Type": "ours",
+    **dict.fromkeys(["state->run_turn", "self->state->Statistics_Type", "self->state->new_done_future"], "ours"),
+    **dict.fromkeys(["state->partial", "by_name", "group->state->report_displaced"], "ours"),
+    **dict.fromkeys(["create_task", "create_background_task"], "of our own type"),
+    "state->describe_callable": "ours, and asks a callable that has failed: test_misuse.py",
     "waker": "the Task's that waits; in a stranger's hands: test_internals.py",
 }
 # The rows of what is called under another name in the C.
@@ -776,7 +774,7 @@ def calls_without_a_row(text: str) -> set[str]:
     text = re.sub(r"/\*.*?\*/|//[^\n]*", "", text, flags=re.S)
     asked = set(re.findall(r"\bstr_(\w+)", text))
     asked |= set(re.findall(r'PyObject_(?:CallMethod|GetAttrString)\([^";]*"(\w+)"', text))
-    called = set(re.findall(r"PyObject_(?:CallNoArgs|CallOneArg|CallFunction|Vectorcall)\(([^,()]+)", text))
+    called = set(re.findall(r"PyObject_(?:CallNoArgs|CallOneArg|CallFunction(?:ObjArgs)?|Vectorcall)\(([^,()]+)", text))
     known = {row.rpartition(".")[2] for row in ROWS} | NOT_ROWS.keys()
     return (asked - known) | {one for one in called - NOT_ROWS.keys() if ROWS_OF.get(one) not in ROWS}
 
