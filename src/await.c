@@ -440,10 +440,7 @@ static PySendResult
 Await_am_send(PyObject *op, PyObject *Py_UNUSED(value), PyObject **result)
 {
     PySendResult rc;
-    BEGIN_SECTION(((Await *)op)->group);
-    rc = await_step_lock_held((Await *)op, NULL, result);
-    check_lock_held(((Await *)op)->group);
-    END_SECTION();
+    TRANSITION(((Await *)op)->group, rc = await_step_lock_held((Await *)op, NULL, result));
     return rc;
 }
 
@@ -461,9 +458,7 @@ Await_await(PyObject *op)
 {
     Await *self = (Await *)op;
     int waits;
-    BEGIN_SECTION(self->group);
-    waits = self->started && self->stage != AWAIT_DONE;
-    END_SECTION();
+    LOCKED(self->group, waits = self->started && self->stage != AWAIT_DONE);
     if (waits) {
         PyErr_SetString(PyExc_RuntimeError, "coroutine is being awaited already");
         return NULL;
@@ -518,10 +513,7 @@ Await_throw(PyObject *op, PyObject *const *args, Py_ssize_t nargs)
     }
     PyObject *result;
     PySendResult rc;
-    BEGIN_SECTION(((Await *)op)->group);
-    rc = await_step_lock_held((Await *)op, thrown, &result);
-    check_lock_held(((Await *)op)->group);
-    END_SECTION();
+    TRANSITION(((Await *)op)->group, rc = await_step_lock_held((Await *)op, thrown, &result));
     Py_DECREF(thrown);
     return send_result(rc, result);
 }
@@ -575,9 +567,7 @@ Await_finalize(PyObject *op)
     Await *self = (Await *)op;
     PyObject *exc = PyErr_GetRaisedException();
     if (self->started) {
-        BEGIN_SECTION(self->group);
-        break_off_lock_held(self);
-        END_SECTION();
+        LOCKED(self->group, break_off_lock_held(self));
     }
     else if (PyErr_WarnFormat(PyExc_RuntimeWarning, 1, "coroutine 'TaskGroup.%s' was never awaited",
                               self->stage == AWAIT_ENTER ? "__aenter__"

@@ -50,9 +50,7 @@ Callback_get_self(PyObject *op, void *Py_UNUSED(closure))
 {
     Callback *self = (Callback *)op;
     PyObject *result;
-    BEGIN_SECTION(self->group);
-    result = Py_NewRef(self->slowest == NULL ? (PyObject *)self->group : self->slowest);
-    END_SECTION();
+    LOCKED(self->group, result = Py_NewRef(self->slowest == NULL ? (PyObject *)self->group : self->slowest));
     return result;
 }
 

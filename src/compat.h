@@ -114,6 +114,14 @@ lend_sections(PyObject *op)
 #  define END_SECTION() }
 #endif
 
+/* One statement with an object's section. */
+#define LOCKED(op, statement) \
+    do { \
+        BEGIN_SECTION(op); \
+        statement; \
+        END_SECTION(); \
+    } while (0)
+
 /* Functions named ..._lock_held need the group's critical section. */
 #if defined(Py_GIL_DISABLED) && PY_VERSION_HEX >= 0x030e0000
 #  define ASSERT_LOCKED(op) assert(PyMutex_IsLocked(&((PyObject *)(op))->ob_mutex))

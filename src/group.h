@@ -224,14 +224,14 @@ check_lock_held(TaskGroup *self)
 #  define check_lock_held(group) ((void)(group))
 #endif
 
-/* The end of a method that returns None: make the call with the lock, and check what it has left. */
+/* A transition: one statement with the group's section, and a check of what it has left. */
+#define TRANSITION(group, statement) LOCKED(group, statement; check_lock_held((TaskGroup *)(group)))
+
+/* The end of a method that makes one, and returns None. */
 #define RETURN_NONE_LOCKED(group, call) \
     do { \
         int rc_; \
-        BEGIN_SECTION(group); \
-        rc_ = (call); \
-        check_lock_held((TaskGroup *)(group)); \
-        END_SECTION(); \
+        TRANSITION(group, rc_ = (call)); \
         return rc_ < 0 ? NULL : Py_NewRef(Py_None); \
     } while (0)
 

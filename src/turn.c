@@ -287,10 +287,7 @@ static PySendResult
 Turn_am_send(PyObject *op, PyObject *Py_UNUSED(value), PyObject **result)
 {
     PySendResult rc;
-    BEGIN_SECTION(TURN(op)->group);
-    rc = turn_send_lock_held(TURN(op), result);
-    check_lock_held(TURN(op)->group);
-    END_SECTION();
+    TRANSITION(TURN(op)->group, rc = turn_send_lock_held(TURN(op), result));
     return rc;
 }
 
@@ -381,10 +378,7 @@ Turn_cancel(PyObject *op, PyObject *const *args, Py_ssize_t nargs, PyObject *kwn
         return NULL;
     }
     int rc;
-    BEGIN_SECTION(TURN(op)->group);
-    rc = turn_cancel_lock_held(TURN(op), message);
-    check_lock_held(TURN(op)->group);
-    END_SECTION();
+    TRANSITION(TURN(op)->group, rc = turn_cancel_lock_held(TURN(op), message));
     return rc < 0 ? NULL : PyBool_FromLong(rc);
 }
 
@@ -449,24 +443,24 @@ Turn_result(PyObject *op, PyObject *Py_UNUSED(ignored))
     return result;
 }
 
+static TurnState
+turn_state(PyObject *op)
+{
+    TurnState state;
+    LOCKED(TURN(op)->group, state = TURN(op)->state);
+    return state;
+}
+
 static PyObject *
 Turn_done(PyObject *op, PyObject *Py_UNUSED(ignored))
 {
-    int done;
-    BEGIN_SECTION(TURN(op)->group);
-    done = TURN(op)->state != TURN_QUEUED;
-    END_SECTION();
-    return PyBool_FromLong(done);
+    return PyBool_FromLong(turn_state(op) != TURN_QUEUED);
 }
 
 static PyObject *
 Turn_cancelled(PyObject *op, PyObject *Py_UNUSED(ignored))
 {
-    int cancelled;
-    BEGIN_SECTION(TURN(op)->group);
-    cancelled = TURN(op)->state == TURN_CANCELLED;
-    END_SECTION();
-    return PyBool_FromLong(cancelled);
+    return PyBool_FromLong(turn_state(op) == TURN_CANCELLED);
 }
 
 /* So that isinstance(turn, asyncio.Future) holds: anyio asks that of what a Task waits on, before it asks it for more. */
@@ -480,21 +474,14 @@ Turn_get_class(PyObject *op, void *Py_UNUSED(closure))
 static PyObject *
 Turn_get_loop(PyObject *op, void *Py_UNUSED(closure))
 {
-    PyObject *result;
-    BEGIN_SECTION(TURN(op)->group);
-    PyObject *loop = TURN(op)->group->loop;
-    result = Py_NewRef(loop == NULL ? Py_None : loop);
-    END_SECTION();
-    return result;
+    return Py_NewRef(TURN(op)->group->loop);
 }
 
 static PyObject *
 Turn_get_blocking(PyObject *op, void *Py_UNUSED(closure))
 {
     int blocking;
-    BEGIN_SECTION(TURN(op)->group);
-    blocking = TURN(op)->blocking;
-    END_SECTION();
+    LOCKED(TURN(op)->group, blocking = TURN(op)->blocking);
     return PyBool_FromLong(blocking);
 }
 
@@ -505,9 +492,7 @@ Turn_set_blocking(PyObject *op, PyObject *value, void *Py_UNUSED(closure))
     if (rc < 0) {
         return -1;
     }
-    BEGIN_SECTION(TURN(op)->group);
-    TURN(op)->blocking = rc != 0;
-    END_SECTION();
+    LOCKED(TURN(op)->group, TURN(op)->blocking = rc != 0);
     return 0;
 }
 
@@ -515,11 +500,7 @@ static PyObject *
 Turn_repr(PyObject *op)
 {
     static const char *const names[] = {"call", "queued", "granted", "running", "cancelled", "ended"};
-    TurnState state;
-    BEGIN_SECTION(TURN(op)->group);
-    state = TURN(op)->state;
-    END_SECTION();
-    return PyUnicode_FromFormat("<turn %s>", names[state]);
+    return PyUnicode_FromFormat("<turn %s>", names[turn_state(op)]);
 }
 
 static int

@@ -51,10 +51,13 @@ def versions_in_compat_only(text: str) -> Iterator[str]:
     yield from re.findall(r"\bPY_(?:VERSION_HEX|M\w+_VERSION)\b", text)
 
 
+SECTION = r"\bBEGIN_SECTION\(.*?\bEND_SECTION\(\)|\b(?:LOCKED|TRANSITION|RETURN_NONE_LOCKED)\(.*?\);"
+
+
 def no_way_out_of_a_section(text: str) -> Iterator[str]:
     """A critical section is left at its end, or the lock stays."""
     for name, body in functions(text):
-        for section in re.findall(r"\bBEGIN_SECTION\(.*?\bEND_SECTION\(\)", body, re.S):
+        for section in re.findall(SECTION, body, re.S):
             if re.search(r"\b(return|goto)\b|\bPy_RETURN_\w+", section):
                 yield name
         if body.count("BEGIN_SECTION(") != body.count("END_SECTION("):
@@ -66,7 +69,7 @@ def lock_held_is_called_with_the_lock(text: str) -> Iterator[str]:
     for name, body in functions(text):
         if name.endswith("_lock_held"):
             continue
-        outside = re.sub(r"\bBEGIN_SECTION\(.*?\bEND_SECTION\(\)|\bRETURN_NONE_LOCKED\(.*?\);", "", body, flags=re.S)
+        outside = re.sub(SECTION, "", body, flags=re.S)
         for called in re.findall(r"\b\w+_lock_held(?=\()", outside):
             yield f"{name} calls {called}"
 
