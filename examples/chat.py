@@ -17,7 +17,7 @@ from typing import NoReturn
 
 from aiohttp import WSMsgType, web
 
-from command_line import Parser, positive, run, whole_number
+from command_line import Parser, positive, run, say, whole_number
 from quattro import TaskGroup
 
 PAGE = """<!DOCTYPE html><meta charset="utf-8"><title>Chat</title>
@@ -81,7 +81,7 @@ class Room:
 
     def say(self, text: str) -> None:
         """Say something to all; a user who is a hundred messages behind is disconnected."""
-        print(text, flush=True)
+        say(text)
         for member in self.members:
             try:
                 member.unsent.put_nowait(text)
@@ -129,7 +129,7 @@ async def serve(room: Room, port: int) -> None:
     await runner.setup()
     try:
         await web.TCPSite(runner, "127.0.0.1", port).start()
-        print("http://{}:{}/".format(*runner.addresses[0]), flush=True)
+        say("http://{}:{}/".format(*runner.addresses[0]))
         await asyncio.Event().wait()
     finally:
         await runner.cleanup()

@@ -1,11 +1,13 @@
-"""What the examples have in common: errors of one line, numbers and addresses from the command line, Ctrl-C."""
+"""What the examples have in common: errors of one line, numbers and addresses from the command line, Ctrl-C, pipes."""
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import os
 import re
 import signal
+import sys
 from collections.abc import Callable, Coroutine
 from typing import Any, NoReturn
 from urllib.parse import urlsplit
@@ -83,6 +85,15 @@ def regex(text: str) -> re.Pattern[str]:
         return re.compile(text)
     except re.error as error:
         raise argparse.ArgumentTypeError(f"{text!r} is no regular expression: {error}") from None
+
+
+def say(text: str) -> None:
+    """Print a line at once; if nobody reads it (``| head -1``), the program ends, as after Ctrl-C."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        signal.raise_signal(signal.SIGINT)
 
 
 def run(main: Coroutine[Any, Any, int]) -> int:

@@ -31,7 +31,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 from stamina.instrumentation import RetryDetails
 from yarl import URL
 
-from command_line import Parser, positive, run, web_address, whole_number
+from command_line import Parser, positive, run, say, web_address, whole_number
 from quattro import TaskGroup
 from web_errors import WEB_ERRORS, in_words, may_pass
 
@@ -48,7 +48,7 @@ class Downloader:
         self.fetch_patiently = stamina.retry(
             on=may_pass, attempts=args.tries, timeout=None, wait_initial=args.pause, wait_jitter=args.pause, wait_max=60
         )(self.fetch)
-        self.console = Console(stderr=True, markup=False, highlight=False, soft_wrap=True)
+        self.console = Console(stderr=True, markup=False, emoji=False, highlight=False, soft_wrap=True)
         self.names: set[str] = set()
         self.tasks: dict[URL, asyncio.Task[None]] = {}
         self.received = 0
@@ -119,16 +119,16 @@ class Downloader:
         for url, task in self.tasks.items():
             if task.cancelled():
                 missing += 1
-                print(f"{url}: not downloaded")
+                say(f"{url}: not downloaded")
             elif error := task.exception():
                 failed += 1
-                print(f"{url}: {in_words(error, timeout=self.args.timeout)}")
+                say(f"{url}: {in_words(error, timeout=self.args.timeout)}")
             else:
                 saved += 1
         parts = [f"{saved} files", f"{self.received} bytes", f"{self.retries} retries", f"{failed} failed"]
         if interrupted:
             parts.append(f"{missing} missing")
-        print("interrupted: " if interrupted else "", ", ".join(parts), sep="")
+        say(("interrupted: " if interrupted else "") + ", ".join(parts))
         return 130 if interrupted else 1 if failed or missing else 0
 
 

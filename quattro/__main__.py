@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import platform
+import signal
 import sys
 import sysconfig
 from importlib import metadata
@@ -76,6 +77,8 @@ async def facts() -> dict[str, str]:
 
 def main() -> None:
     """Print them, one a line; the status is 1 if two projects share the package's folder."""
+    if hasattr(signal, "SIGPIPE"):
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # end quietly if nobody reads: `| head -1`
     parser = argparse.ArgumentParser(prog="python -m quattro", description="Print the facts that a bug report needs.")
     parser.add_argument("--version", action="version", version=f"quattro-c {__version__}")
     parser.parse_args()

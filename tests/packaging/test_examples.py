@@ -10,6 +10,7 @@ import re
 import runpy
 import signal
 import socket
+import subprocess
 import sys
 from asyncio.subprocess import PIPE
 from collections import Counter
@@ -515,6 +516,57 @@ def test_interrupts() -> None:
             process.send_signal(signal.SIGINT)
             await asyncio.sleep(0.01)
         assert process.returncode == -signal.SIGINT and await process.stderr.read() == b""
+
+    run(body)
+
+
+# --- A pipe that nobody reads any more --------------------------------------------------------------------------------
+
+needs_sigpipe = pytest.mark.skipif(sys.platform == "win32", reason="Windows has another error for it")
+
+
+@needs_sigpipe
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["linkcheck.py", "--max-pages", "1"],
+        ["download.py", "--rate", "1000", "--pause", "0.01", "--tries", "20", "--into"],
+        ["pipeline.py", "--readings", "10"],
+        ["chat.py", "--port", "0"],
+    ],
+    ids=lambda command: command[0],
+)
+def test_nobody_reads(command: list[str], tmp_path: Path) -> None:
+    """`python examples/... | true` ends, and says nothing of it."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    into = [str(tmp_path)] if command[-1] == "--into" else []
+    env = os.environ | {"PYTHONPATH": str(Path(quattro.__file__).parents[1])}
+    done = subprocess.run(
+        [sys.executable, str(EXAMPLES / command[0]), *command[1:], *into],
+        env=env,
+        stdout=writer,
+        stderr=subprocess.PIPE,
+        text=True,
+        timeout=PATIENCE,
+    )
+    os.close(writer)
+    assert done.returncode in (0, 1, 130) and not re.search("Traceback|Broken|Exception", done.stderr), done
+
+
+@needs_sigpipe
+def test_nobody_reads_any_more() -> None:
+    """`python examples/chat.py | head -1`: the server ends when it has something to say; its members are told."""
+
+    async def body() -> None:
+        async with chat() as (server, session):
+            server.process._transport.get_pipe_transport(1).close()  # type: ignore[attr-defined]
+            member = await session.ws_connect("/chat/ann")
+            while (message := await member.receive()).type is aiohttp.WSMsgType.TEXT:
+                pass
+            assert (message.type, message.extra) == (aiohttp.WSMsgType.CLOSE, "the server goes down")
+            assert server.process.stderr is not None and await server.process.stderr.read() == b""
+            assert await server.process.wait() == 130
 
     run(body)
 

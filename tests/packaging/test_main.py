@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import sysconfig
@@ -73,6 +74,20 @@ def test_arguments(argument: str, status: int, says: str) -> None:
     done = run("-m", "quattro", argument, folder=PACKAGE.parent)
     assert done.returncode == status and done.stdout.startswith(says)
     assert ("xyz" in done.stderr) == (status == 2)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGPIPE")
+@pytest.mark.parametrize("arguments", [(), ("--help",)])
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_nobody_reads(arguments: tuple[str, ...], unbuffered: str) -> None:
+    """`python -m quattro | true` ends quietly, as any tool does."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [sys.executable, "-m", "quattro", *arguments]
+    env = os.environ | {"PYTHONUNBUFFERED": unbuffered}
+    done = subprocess.run(command, env=env, stdout=writer, stderr=subprocess.PIPE)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (-signal.SIGPIPE, b"")
 
 
 @pytest.mark.parametrize("command", [("-c", "import quattro"), ("-m", "quattro")], ids=" ".join)
