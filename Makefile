@@ -25,7 +25,7 @@ BENCHER := $(VENV)-bench/bin/python
 help:
 	@sed -n '1,/^$$/s/^# \{0,1\}//p' Makefile
 
-run: $(BUILT) $(VENV)/with-examples
+run: $(BUILT) $(VENV)/with-run
 # The site that it serves itself has broken links, which is status 1 and no failure of this target.
 	$(BIN)/python examples/linkcheck.py $(URL) || [ $$? -eq 1 -a -z "$(URL)" ]
 

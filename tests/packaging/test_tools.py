@@ -54,37 +54,25 @@ def test_pythons_that_cannot_be_had(tmp_path: Path) -> None:
     assert not (tmp_path / "pythons" / "root").exists()
 
 
-def requirements(names: list[str]) -> set[str]:
-    """Distributions, and all that they depend on here."""
-    found: set[str] = set()
-    while names:
-        name = re.split(r"[^\w.-]", names.pop())[0].lower().replace("_", "-")
-        if name not in found:
-            found.add(name)
-            names += [one for one in metadata.requires(name) or [] if "extra ==" not in one] if there(name) else []
+def imported(script: Path) -> set[str]:
+    """The distributions that a script imports, and those that the scripts do which it imports."""
+    providers, found = metadata.packages_distributions(), set()
+    for node in ast.walk(ast.parse(script.read_text(encoding="utf-8"))):
+        names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+        names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+        for name in {name.partition(".")[0] for name in names} - sys.stdlib_module_names - {"quattro"}:
+            other = script.with_name(f"{name}.py")
+            found |= imported(other) if other.exists() else {one.lower() for one in providers[name]}
     return found
 
 
-def there(name: str) -> bool:
-    try:
-        metadata.version(name)
-    except metadata.PackageNotFoundError:
-        return False
-    return True
-
-
-def test_make_run_installs_what_the_examples_import() -> None:
-    """What the examples import is in the standard library, or comes with the group that `make run` installs."""
+def test_make_run_installs_what_it_runs() -> None:
+    """Its group has what linkcheck.py imports, and no more; that of the examples adds what the others import."""
     groups = tomllib.loads((ROOT / "pyproject.toml").read_text())["dependency-groups"]
-    installed = requirements(list(groups["examples"]))
-    providers = metadata.packages_distributions()
-    own = {path.stem for path in (ROOT / "examples").glob("*.py")}
-    for path in (ROOT / "examples").glob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
-            names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
-            for name in {name.partition(".")[0] for name in names} - sys.stdlib_module_names - {"quattro"} - own:
-                assert {one.lower() for one in providers[name]} & installed, f"{path.name} imports {name}"
+    examples = ROOT / "examples"
+    assert groups["examples"].pop() == {"include-group": "run"}
+    assert imported(examples / "linkcheck.py") == set(groups["run"])
+    assert set().union(*map(imported, examples.glob("*.py"))) == {*groups["run"], *groups["examples"]}
 
 
 def test_make_lists_its_commands() -> None:
