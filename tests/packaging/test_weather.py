@@ -34,9 +34,27 @@ EXEMPT = {
 PATIENCE = 10  # seconds that a program with sockets may wait for nothing
 NETWORK = re.compile(r"import aiohttp|from (aiohttp|httpx) |asyncio\.start_server|signal\.")
 
+# What runs the function that stands in for gather() on its page.
+GATHERS = """
+import asyncio
+
+async def job(number):
+    await asyncio.sleep(0)
+    return number
+
+async def main():
+    await gather(*map(job, range(4)), return_exceptions=%s, concurrency_limit=2)
+
+asyncio.run(main())
+"""
+
 
 def programs() -> Iterator[Any]:
-    """Each block that runs a loop."""
+    """Each block that runs a loop, and gather()."""
+    page = (ROOT / "docs" / "coming-from-pure-python-quattro.md").read_text("utf-8")
+    (block,) = re.findall(r"^:name: gather\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    for number, caught in enumerate((False, True), 1):
+        yield pytest.param(block + GATHERS % caught, id=f"gather-{number}")
     for page in [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]:
         text = page.read_text("utf-8")
         blocks = [match[1] for match in re.finditer(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)]
