@@ -27,7 +27,8 @@ help:
 
 run: $(BUILT) $(VENV)/with-run
 # The site that it serves itself has broken links, which is status 1 and no failure of this target.
-	$(BIN)/python examples/linkcheck.py $(URL) || [ $$? -eq 1 -a -z "$(URL)" ]
+	@echo $(BIN)/python examples/linkcheck.py $(URL)
+	@$(BIN)/python examples/linkcheck.py $(URL) || [ $$? -eq 1 -a -z "$(URL)" ]
 
 test: $(BUILT) $(VENV)/with-test
 	$(BIN)/pytest $(TESTS)
@@ -78,15 +79,16 @@ $(BUILT): $(VENV)/with-pip $(SOURCES)
 
 # The environment: its own pip first, which knows groups, then the groups of pyproject.toml that a target needs. The
 # interpreter's pip, if it has one, installs that one: to unpack an old pip that installs a new one takes twice as long.
+# Modules are compiled when they are imported: to compile all of them takes longer than to unpack them.
 $(VENV)/with-pip $(VENV)-bench/with-pip: %/with-pip:
 	@tools/step "making the environment $*" sh -c '\
 		$(PYTHON) -m venv --without-pip $* && \
-		$(PYTHON) -m pip --python $* install --quiet pip setuptools 2>/dev/null || \
+		$(PYTHON) -m pip --python $* install --quiet --no-compile pip setuptools 2>/dev/null || \
 		{ $(PYTHON) -m venv $* && $*/bin/python -m pip install --quiet --upgrade pip setuptools; }'
 	@touch $@
 
 $(VENV)/with-%: pyproject.toml | $(VENV)/with-pip
-	@tools/step "installing what $* needs" $(BIN)/python -m pip install --quiet --group $*
+	@tools/step "installing what $* needs" $(BIN)/python -m pip install --quiet --no-compile --group $*
 	@touch $@
 
 # In an environment of its own: hypothesis, in that of the tests, warns about Trio.
