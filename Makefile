@@ -4,7 +4,7 @@
 #   make test     build, and run every test (TESTS=... for pytest's arguments)
 #   make lint     ruff, mypy, basedpyright, codespell, and zizmor for the workflows
 #   make docs     build the pages into docs/_build/html
-#   make bench    measure, keep the results and print tables (QUICK=1: only the rows with floors; BENCH=...)
+#   make bench    measure, keep the results and print tables (QUICK=1: only the rows with targets; BENCH=...)
 #   make dist     build the sdist and this interpreter's wheel, for Linux, into dist/
 #   make clean    remove what was built
 #
@@ -45,7 +45,7 @@ lint: $(BUILT) $(VENV)/with-test $(VENV)/with-lint
 docs: $(BUILT) $(VENV)/with-docs
 	$(BIN)/python -m sphinx -n -W --keep-going -q -b html docs docs/_build/html
 
-# QUICK=1 for the rows that have floors; otherwise the results are kept, for tools/run pictures.
+# QUICK=1 for the rows that have targets; otherwise the results are kept, for tools/run pictures.
 RESULTS = benchmarks/results/$$($(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])').json
 
 bench: bench-tools
