@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 
 try:
-    from ._quattro import TaskGroupStatistics
+    from ._quattro import TaskGroup as _Core
+    from ._quattro import TaskGroupStatistics, _shorten
 except ModuleNotFoundError as error:
     if error.name != "quattro._quattro":
         raise
@@ -14,7 +15,6 @@ except ModuleNotFoundError as error:
         "`make run`, or leave the folder to import the quattro that is installed; else install quattro-c again.",
         name=error.name,
     ) from None
-from . import _quattro
 from . import _turn as _turn  # imported by the C: said here for whoever collects what a program needs
 from ._map import Map as _Map
 from ._version import __version__ as __version__
@@ -30,24 +30,91 @@ __all__ = ["TaskGroup", "TaskGroupStatistics"]
 _Stock = next(cls for cls in asyncio.TaskGroup.__mro__ if cls.__module__ == "asyncio.taskgroups")
 
 
-class TaskGroup(_quattro.TaskGroup, _Stock):  # type: ignore[misc, valid-type]
-    __doc__ = _quattro.TaskGroup.__doc__
+class TaskGroup(_Core, _Stock):
+    """asyncio.TaskGroup with background tasks and a concurrency limit.
+
+    An asynchronous context manager for a group of tasks. Its exit waits for all of them; if one fails, the others are
+    cancelled, and the errors are raised as an ExceptionGroup. The rules are those of asyncio.TaskGroup of CPython 3.15,
+    on every CPython from 3.11. A group is used once, by one event loop in one thread.
+
+    Args:
+        concurrency_limit (int | None): How many foreground tasks may run at once, at least 1; the rest queue, first
+            in, first out. None for no limit.
+        cancel_on_error (bool): Whether the error of a foreground task cancels the others and the body, as in asyncio.
+            If not, errors are kept and raised together at the exit (CPython issue 101581); but the body's own error, an
+            error of a background task, and what is no Exception abort the group as usual.
+
+    Raises:
+        ValueError: The limit is less than 1.
+        TypeError: The limit is not an integer, or is not passed by name.
+
+    Example:
+        >>> async with TaskGroup(concurrency_limit=10) as tg:
+        ...     tg.create_background_task(show_progress)
+        ...     for item in items:
+        ...         tg.create_task(process(item))
+    """
+
     __slots__ = ()
 
     async def __aenter__(self) -> Self:
-        return await _quattro.TaskGroup.__aenter__(self)
+        """Enter the group: the task that runs this becomes its parent.
+
+        Returns:
+            TaskGroup: The group.
+
+        Raises:
+            RuntimeError: The group has been entered before, no event loop is running, or no task is (for example in a
+                callback of the loop).
+        """
+        return await _Core.__aenter__(self)
 
     async def __aexit__(
         self, et: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None, /
     ) -> bool | None:
-        return await _quattro.TaskGroup.__aexit__(self, et, exc, tb)
+        """Wait for the foreground tasks, then cancel the background tasks and wait for them.
+
+        Args:
+            et (type[BaseException] | None): The type of the body's exception.
+            exc (BaseException | None): The body's exception. Any one aborts the group: everything is cancelled at once.
+            tb (types.TracebackType | None): Its traceback; not used.
+
+        Returns:
+            bool | None: True if the body's exception is swallowed.
+
+        Raises:
+            ExceptionGroup: The errors of tasks and body, but for CancelledError, in the order in which they came (a
+                BaseExceptionGroup if one of them is no Exception).
+            asyncio.CancelledError: The parent task was cancelled from outside, and there was no other error.
+            SystemExit, KeyboardInterrupt: As they are, from a task or the body. Other errors are then reported through
+                loop.call_exception_handler().
+            RuntimeError: The group has not been entered, or is being left already.
+        """
+        return await _Core.__aexit__(self, et, exc, tb)
 
     async def wait_for_slot(self) -> None:
-        return await _quattro.TaskGroup.wait_for_slot(self)
+        """Wait until a foreground task that is created now starts without queueing.
 
-    __aenter__.__doc__ = _quattro.TaskGroup.__aenter__.__doc__
-    __aexit__.__doc__ = _quattro.TaskGroup.__aexit__.__doc__
-    wait_for_slot.__doc__ = _quattro.TaskGroup.wait_for_slot.__doc__
+        That is so when a slot of the concurrency limit is free, nothing is queued, and every task that was granted a
+        slot has started. Then, or without a limit, it returns at once. So a producer takes its next item only when it
+        can be worked on. Nothing is reserved: all tasks that wait here are woken, in order of arrival, and one that
+        finds the slot taken keeps its place. A foreground task of the group that waits holds a slot itself: with a
+        limit of 1 it waits for ever.
+
+        Returns:
+            None
+
+        Raises:
+            RuntimeError: The group has not been entered, is shutting down (the body and the group's tasks that wait get
+                their own CancelledError instead), or is finished.
+
+        Example:
+            >>> async with TaskGroup(concurrency_limit=10) as tg:
+            ...     for url in urls:            # or messages of a queue, without end
+            ...         await tg.wait_for_slot()
+            ...         tg.create_task(fetch(url))
+        """
+        return await _Core.wait_for_slot(self)
 
     def map(self, f, items, /, *, ordered=True, buffersize=None):
         """Call a function with each item of a source, in tasks of the group, and iterate over the results.
@@ -91,4 +158,4 @@ class TaskGroup(_quattro.TaskGroup, _Stock):  # type: ignore[misc, valid-type]
         return _Map(self, f, items, ordered, buffersize)
 
 
-_quattro._shorten(TaskGroup.__aenter__, TaskGroup.__aexit__, TaskGroup.wait_for_slot)
+_shorten(TaskGroup.__aenter__, TaskGroup.__aexit__, TaskGroup.wait_for_slot)

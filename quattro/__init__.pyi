@@ -12,7 +12,7 @@ __version__: str
 _T = TypeVar("_T")
 _Item = TypeVar("_Item")
 
-# The docstrings are those of the C (a test compares them): editors read them here, and cannot read them there.
+# The docstrings are those of the built package (a test compares them): editors read them here, and cannot read the C's.
 # create_task() passes any other keyword on to loop.create_task(). That is left out, as it is for asyncio's: what a
 # checker sees there is a misspelt name far more often than an argument of a task factory.
 
@@ -26,8 +26,8 @@ class TaskGroup(asyncio.TaskGroup):
     Args:
         concurrency_limit (int | None): How many foreground tasks may run at once, at least 1; the rest queue, first
             in, first out. None for no limit.
-        cancel_on_error (bool): Whether the error of a foreground task cancels the others and the body, as in asyncio. If
-            not, errors are kept and raised together at the exit (CPython issue 101581); but the body's own error, an
+        cancel_on_error (bool): Whether the error of a foreground task cancels the others and the body, as in asyncio.
+            If not, errors are kept and raised together at the exit (CPython issue 101581); but the body's own error, an
             error of a background task, and what is no Exception abort the group as usual.
 
     Raises:
@@ -54,11 +54,11 @@ class TaskGroup(asyncio.TaskGroup):
         """Enter the group: the task that runs this becomes its parent.
 
         Returns:
-            Awaitable[TaskGroup]: To be awaited once; its result is the group.
+            TaskGroup: The group.
 
         Raises:
-            RuntimeError: When awaited: the group has been entered before, no event loop is running, or no task is (for
-                example in a callback of the loop).
+            RuntimeError: The group has been entered before, no event loop is running, or no task is (for example in a
+                callback of the loop).
         """
 
     async def __aexit__(  # type: ignore[override]
@@ -72,7 +72,7 @@ class TaskGroup(asyncio.TaskGroup):
             tb (types.TracebackType | None): Its traceback; not used.
 
         Returns:
-            Awaitable[bool | None]: To be awaited once; its result is true if the body's exception is swallowed.
+            bool | None: True if the body's exception is swallowed.
 
         Raises:
             ExceptionGroup: The errors of tasks and body, but for CancelledError, in the order in which they came (a
@@ -220,11 +220,11 @@ class TaskGroup(asyncio.TaskGroup):
     async def wait_for_slot(self) -> None:
         """Wait until a foreground task that is created now starts without queueing.
 
-        That is so when a slot of the concurrency limit is free, nothing is queued, and every task that was granted a slot
-        has started. Then, or without a limit, it returns at once. So a producer takes its next item only when it can be
-        worked on. Nothing is reserved: all tasks that wait here are woken, in order of arrival, and one that finds the slot
-        taken keeps its place. A foreground task of the group that waits holds a slot itself: with a limit of 1 it waits for
-        ever.
+        That is so when a slot of the concurrency limit is free, nothing is queued, and every task that was granted a
+        slot has started. Then, or without a limit, it returns at once. So a producer takes its next item only when it
+        can be worked on. Nothing is reserved: all tasks that wait here are woken, in order of arrival, and one that
+        finds the slot taken keeps its place. A foreground task of the group that waits holds a slot itself: with a
+        limit of 1 it waits for ever.
 
         Returns:
             None

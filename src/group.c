@@ -115,37 +115,11 @@ TaskGroup_init(PyObject *op, PyObject *args, PyObject *kwargs)
     return 0;
 }
 
-PyDoc_STRVAR(TaskGroup_aenter_doc,
-"__aenter__($self, /)\n--\n\n"
-"Enter the group: the task that runs this becomes its parent.\n\n"
-"Returns:\n"
-"    Awaitable[TaskGroup]: To be awaited once; its result is the group.\n\n"
-"Raises:\n"
-"    RuntimeError: When awaited: the group has been entered before, no event loop is running, or no task is (for\n"
-"        example in a callback of the loop).");
-
 static PyObject *
 TaskGroup_aenter(PyObject *op, PyObject *Py_UNUSED(ignored))
 {
     return Await_new(GROUP(op), AWAIT_ENTER, NULL);
 }
-
-PyDoc_STRVAR(TaskGroup_aexit_doc,
-"__aexit__($self, et, exc, tb, /)\n--\n\n"
-"Wait for the foreground tasks, then cancel the background tasks and wait for them.\n\n"
-"Args:\n"
-"    et (type[BaseException] | None): The type of the body's exception.\n"
-"    exc (BaseException | None): The body's exception. Any one aborts the group: everything is cancelled at once.\n"
-"    tb (types.TracebackType | None): Its traceback; not used.\n\n"
-"Returns:\n"
-"    Awaitable[bool | None]: To be awaited once; its result is true if the body's exception is swallowed.\n\n"
-"Raises:\n"
-"    ExceptionGroup: The errors of tasks and body, but for CancelledError, in the order in which they came (a\n"
-"        BaseExceptionGroup if one of them is no Exception).\n"
-"    asyncio.CancelledError: The parent task was cancelled from outside, and there was no other error.\n"
-"    SystemExit, KeyboardInterrupt: As they are, from a task or the body. Other errors are then reported through\n"
-"        loop.call_exception_handler().\n"
-"    RuntimeError: The group has not been entered, or is being left already.");
 
 static PyObject *
 TaskGroup_aexit(PyObject *op, PyObject *const *args, Py_ssize_t nargs)
@@ -228,25 +202,6 @@ TaskGroup_create_background_task(PyObject *op, PyObject *const *args, Py_ssize_t
 {
     return create(op, args, nargs, kwnames, 1);
 }
-
-PyDoc_STRVAR(TaskGroup_wait_for_slot_doc,
-"wait_for_slot($self, /)\n--\n\n"
-"Wait until a foreground task that is created now starts without queueing.\n\n"
-"That is so when a slot of the concurrency limit is free, nothing is queued, and every task that was granted a slot\n"
-"has started. Then, or without a limit, it returns at once. So a producer takes its next item only when it can be\n"
-"worked on. Nothing is reserved: all tasks that wait here are woken, in order of arrival, and one that finds the slot\n"
-"taken keeps its place. A foreground task of the group that waits holds a slot itself: with a limit of 1 it waits for\n"
-"ever.\n\n"
-"Returns:\n"
-"    None\n\n"
-"Raises:\n"
-"    RuntimeError: The group has not been entered, is shutting down (the body and the group's tasks that wait get\n"
-"        their own CancelledError instead), or is finished.\n\n"
-"Example:\n"
-"    >>> async with TaskGroup(concurrency_limit=10) as tg:\n"
-"    ...     for url in urls:            # or messages of a queue, without end\n"
-"    ...         await tg.wait_for_slot()\n"
-"    ...         tg.create_task(fetch(url))");
 
 static PyObject *
 TaskGroup_wait_for_slot(PyObject *op, PyObject *Py_UNUSED(ignored))
@@ -413,35 +368,15 @@ TaskGroup_dealloc(PyObject *op)
     Py_DECREF(type);
 }
 
-PyDoc_STRVAR(TaskGroup_doc,
-"TaskGroup(*, concurrency_limit=None, cancel_on_error=True)\n--\n\n"
-"asyncio.TaskGroup with background tasks and a concurrency limit.\n\n"
-"An asynchronous context manager for a group of tasks. Its exit waits for all of them; if one fails, the others are\n"
-"cancelled, and the errors are raised as an ExceptionGroup. The rules are those of asyncio.TaskGroup of CPython 3.15,\n"
-"on every CPython from 3.11. A group is used once, by one event loop in one thread.\n\n"
-"Args:\n"
-"    concurrency_limit (int | None): How many foreground tasks may run at once, at least 1; the rest queue, first\n"
-"        in, first out. None for no limit.\n"
-"    cancel_on_error (bool): Whether the error of a foreground task cancels the others and the body, as in asyncio. If\n"
-"        not, errors are kept and raised together at the exit (CPython issue 101581); but the body's own error, an\n"
-"        error of a background task, and what is no Exception abort the group as usual.\n\n"
-"Raises:\n"
-"    ValueError: The limit is less than 1.\n"
-"    TypeError: The limit is not an integer, or is not passed by name.\n\n"
-"Example:\n"
-"    >>> async with TaskGroup(concurrency_limit=10) as tg:\n"
-"    ...     tg.create_background_task(show_progress)\n"
-"    ...     for item in items:\n"
-"    ...         tg.create_task(process(item))");
-
 static PyMethodDef TaskGroup_methods[] = {
-    {"__aenter__", TaskGroup_aenter, METH_NOARGS, TaskGroup_aenter_doc},
-    {"__aexit__", (PyCFunction)(void (*)(void))TaskGroup_aexit, METH_FASTCALL, TaskGroup_aexit_doc},
+    {"__aenter__", TaskGroup_aenter, METH_NOARGS, PyDoc_STR("What quattro.TaskGroup's awaits.")},
+    {"__aexit__", (PyCFunction)(void (*)(void))TaskGroup_aexit, METH_FASTCALL,
+     PyDoc_STR("What quattro.TaskGroup's awaits.")},
     {"create_task", (PyCFunction)(void (*)(void))TaskGroup_create_task, METH_FASTCALL | METH_KEYWORDS,
      TaskGroup_create_task_doc},
     {"create_background_task", (PyCFunction)(void (*)(void))TaskGroup_create_background_task,
      METH_FASTCALL | METH_KEYWORDS, TaskGroup_create_background_task_doc},
-    {"wait_for_slot", TaskGroup_wait_for_slot, METH_NOARGS, TaskGroup_wait_for_slot_doc},
+    {"wait_for_slot", TaskGroup_wait_for_slot, METH_NOARGS, PyDoc_STR("What quattro.TaskGroup's awaits.")},
     {"cancel", TaskGroup_cancel, METH_NOARGS, TaskGroup_cancel_doc},
     {"statistics", TaskGroup_statistics, METH_NOARGS, TaskGroup_statistics_doc},
     {"_abort", TaskGroup__abort, METH_NOARGS, PyDoc_STR("Cancel every task of the group, once.")},
@@ -452,7 +387,8 @@ static PyMethodDef TaskGroup_methods[] = {
 };
 
 static PyType_Slot TaskGroup_slots[] = {
-    {Py_tp_doc, (void *)TaskGroup_doc},
+    {Py_tp_doc, (void *)PyDoc_STR("TaskGroup(*, concurrency_limit=None, cancel_on_error=True)\n--\n\n"
+                                 "The C of quattro.TaskGroup.")},
     {Py_tp_new, TaskGroup_new},
     {Py_tp_init, TaskGroup_init},
     {Py_tp_dealloc, TaskGroup_dealloc},

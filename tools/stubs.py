@@ -1,6 +1,6 @@
 """The docstrings of the stub are those of the built package: editors read them there, and cannot read them in C.
 
-python tools/stubs.py    writes them into the stub, after a docstring in the C has changed
+python tools/stubs.py    writes them into the stub, after a docstring has changed
 """
 
 from __future__ import annotations
