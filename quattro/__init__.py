@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from collections import namedtuple
 
 try:
     from ._quattro import TaskGroup as _Core
-    from ._quattro import TaskGroupStatistics, _shorten
+    from ._quattro import _shorten
 except ModuleNotFoundError as error:
     if error.name != "quattro._quattro":
         raise
@@ -22,12 +23,20 @@ from ._version import __version__ as __version__
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from types import TracebackType
-    from typing import Self
+    from typing import NoReturn, Self
 
 __all__ = ["TaskGroup", "TaskGroupStatistics"]
 
 # Not asyncio.TaskGroup, which may be ours by now.
 _Stock = next(cls for cls in asyncio.TaskGroup.__mro__ if cls.__module__ == "asyncio.taskgroups")
+
+
+TaskGroupStatistics = namedtuple("TaskGroupStatistics", ["running", "queued", "background", "concurrency_limit"])
+TaskGroupStatistics.__doc__ = "What TaskGroup.statistics() returns: how many tasks the group has, of which kind."
+TaskGroupStatistics.running.__doc__ = "foreground tasks that hold a slot; all of them without a limit"
+TaskGroupStatistics.queued.__doc__ = "foreground tasks that wait for a slot"
+TaskGroupStatistics.background.__doc__ = "background tasks"
+TaskGroupStatistics.concurrency_limit.__doc__ = "how many foreground tasks may run at once, None without a limit"
 
 
 class TaskGroup(_Core, _Stock):
@@ -156,6 +165,33 @@ class TaskGroup(_Core, _Stock):
             <c>
         """
         return _Map(self, f, items, ordered, buffersize)
+
+    def statistics(self) -> TaskGroupStatistics:
+        """Say what the group is doing now.
+
+        Returns:
+            TaskGroupStatistics: A named tuple of running (foreground tasks that hold a slot; all of them without a
+            limit), queued (foreground tasks that wait for a slot), background (background tasks) and concurrency_limit
+            (an int, or None). The names are those that Trio and anyio use.
+
+        Example:
+            >>> async with TaskGroup(concurrency_limit=2) as tg:
+            ...     for url in urls:
+            ...         tg.create_task(fetch(url))
+            ...     print(tg.statistics())
+            TaskGroupStatistics(running=2, queued=1, background=0, concurrency_limit=2)
+        """
+        _, background, queued, _, running = self._counts()
+        return TaskGroupStatistics(running, queued, background, self.concurrency_limit)
+
+    def __repr__(self) -> str:
+        names = ("tasks", "background", "queued", "errors")
+        words = [f" {name}={count}" for name, count in zip(names, self._counts()[:4], strict=True) if count]
+        state = " cancelling" if self._aborting else " entered" if self._entered else ""
+        return f"<TaskGroup{''.join(words)}{state}>"
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(f"cannot pickle or copy a {type(self).__name__!r} object")
 
 
 _shorten(TaskGroup.__aenter__, TaskGroup.__aexit__, TaskGroup.wait_for_slot)

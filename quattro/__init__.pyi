@@ -2,9 +2,7 @@ import asyncio
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Coroutine, Iterable
 from contextvars import Context
 from types import TracebackType
-from typing import Any, Final, Self, SupportsIndex, TypeVar, final, overload
-
-from _typeshed import structseq
+from typing import Any, NamedTuple, Self, SupportsIndex, TypeVar, overload
 
 __all__ = ["TaskGroup", "TaskGroupStatistics"]
 __version__: str
@@ -266,27 +264,17 @@ class TaskGroup(asyncio.TaskGroup):
             ...     for url in urls:
             ...         tg.create_task(fetch(url))
             ...     print(tg.statistics())
-            quattro.TaskGroupStatistics(running=2, queued=1, background=0, concurrency_limit=2)
+            TaskGroupStatistics(running=2, queued=1, background=0, concurrency_limit=2)
         """
 
-@final
-class TaskGroupStatistics(structseq[int | None], tuple[int, int, int, int | None]):
+class TaskGroupStatistics(NamedTuple):
     """What TaskGroup.statistics() returns: how many tasks the group has, of which kind."""
 
-    __match_args__: Final = ("running", "queued", "background", "concurrency_limit")
-
-    @property
-    def running(self) -> int:
-        """foreground tasks that hold a slot; all of them without a limit"""
-
-    @property
-    def queued(self) -> int:
-        """foreground tasks that wait for a slot"""
-
-    @property
-    def background(self) -> int:
-        """background tasks"""
-
-    @property
-    def concurrency_limit(self) -> int | None:
-        """how many foreground tasks may run at once, None without a limit"""
+    running: int
+    """foreground tasks that hold a slot; all of them without a limit"""
+    queued: int
+    """foreground tasks that wait for a slot"""
+    background: int
+    """background tasks"""
+    concurrency_limit: int | None
+    """how many foreground tasks may run at once, None without a limit"""

@@ -6,7 +6,6 @@ from contextvars import Context
 from typing import Any, Self, final
 
 from . import TaskGroup as TaskGroup
-from . import TaskGroupStatistics as TaskGroupStatistics
 
 @final
 class _Turn:

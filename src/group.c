@@ -226,68 +226,19 @@ TaskGroup_cancel(PyObject *op, PyObject *Py_UNUSED(ignored))
     RETURN_NONE_LOCKED(op, cancel_lock_held(GROUP(op)));
 }
 
-PyDoc_STRVAR(TaskGroup_statistics_doc,
-"statistics($self, /)\n--\n\n"
-"Say what the group is doing now.\n\n"
-"Returns:\n"
-"    TaskGroupStatistics: A named tuple of running (foreground tasks that hold a slot; all of them without a\n"
-"    limit), queued (foreground tasks that wait for a slot), background (background tasks) and concurrency_limit\n"
-"    (an int, or None). The names are those that Trio and anyio use.\n\n"
-"Example:\n"
-"    >>> async with TaskGroup(concurrency_limit=2) as tg:\n"
-"    ...     for url in urls:\n"
-"    ...         tg.create_task(fetch(url))\n"
-"    ...     print(tg.statistics())\n"
-"    quattro.TaskGroupStatistics(running=2, queued=1, background=0, concurrency_limit=2)");
-
-static Py_ssize_t
-count_running(TaskGroup *self)
-{
-    return self->limit > 0 ? self->slots : (Py_ssize_t)(self->tasks.used - self->background);
-}
-
+/* For the package's statistics() and __repr__(): tasks, background, queued, errors and running, of one moment. */
 static PyObject *
-TaskGroup_statistics(PyObject *op, PyObject *Py_UNUSED(ignored))
+TaskGroup__counts(PyObject *op, PyObject *Py_UNUSED(ignored))
 {
     TaskGroup *self = GROUP(op);
-    Py_ssize_t running, queued, background;
+    PyObject *result;
     BEGIN_SECTION(op);
-    running = count_running(self);
-    queued = self->queued;
-    background = (Py_ssize_t)self->background;
+    Py_ssize_t tasks = (Py_ssize_t)self->tasks.used, background = (Py_ssize_t)self->background;
+    result = Py_BuildValue("nnnnn", tasks, background, self->queued,
+                           self->errors == NULL ? (Py_ssize_t)0 : PyList_GET_SIZE(self->errors),
+                           self->limit > 0 ? self->slots : tasks - background);
     END_SECTION();
-    return PyObject_CallFunction(self->state->Statistics_Type, "((nnnN))", running, queued, background,
-                                 TaskGroup_get_concurrency_limit(op, NULL));
-}
-
-static PyObject *
-TaskGroup_repr(PyObject *op)
-{
-    TaskGroup *self = GROUP(op);
-    Py_ssize_t counts[4];
-    const char *word;
-    BEGIN_SECTION(op);
-    counts[0] = (Py_ssize_t)self->tasks.used;
-    counts[1] = (Py_ssize_t)self->background;
-    counts[2] = self->queued;
-    counts[3] = self->errors == NULL ? 0 : PyList_GET_SIZE(self->errors);
-    word = self->aborting ? " cancelling" : self->entered ? " entered" : "";
-    END_SECTION();
-    static const char *const names[] = {"tasks", "background", "queued", "errors"};
-    char info[4][40] = {"", "", "", ""};
-    for (int i = 0; i < 4; i++) {
-        if (counts[i] != 0) {
-            PyOS_snprintf(info[i], sizeof info[i], " %s=%zd", names[i], counts[i]);
-        }
-    }
-    return PyUnicode_FromFormat("<TaskGroup%s%s%s%s%s>", info[0], info[1], info[2], info[3], word);
-}
-
-static PyObject *
-TaskGroup_reduce(PyObject *op, PyObject *Py_UNUSED(ignored))
-{
-    PyErr_Format(PyExc_TypeError, "cannot pickle or copy a '%.100s' object", Py_TYPE(op)->tp_name);
-    return NULL;
+    return result;
 }
 
 static int
@@ -378,10 +329,9 @@ static PyMethodDef TaskGroup_methods[] = {
      METH_FASTCALL | METH_KEYWORDS, TaskGroup_create_background_task_doc},
     {"wait_for_slot", TaskGroup_wait_for_slot, METH_NOARGS, PyDoc_STR("What quattro.TaskGroup's awaits.")},
     {"cancel", TaskGroup_cancel, METH_NOARGS, TaskGroup_cancel_doc},
-    {"statistics", TaskGroup_statistics, METH_NOARGS, TaskGroup_statistics_doc},
+    {"_counts", TaskGroup__counts, METH_NOARGS, NULL},
     {"_abort", TaskGroup__abort, METH_NOARGS, PyDoc_STR("Cancel every task of the group, once.")},
     {"_on_task_done", TaskGroup__on_task_done, METH_O, PyDoc_STR("The done callback of the group's tasks.")},
-    {"__reduce__", TaskGroup_reduce, METH_NOARGS, NULL},
     {"__class_getitem__", Py_GenericAlias, METH_O | METH_CLASS, NULL},
     {NULL, NULL, 0, NULL},
 };
@@ -395,7 +345,6 @@ static PyType_Slot TaskGroup_slots[] = {
     {Py_tp_traverse, TaskGroup_traverse},
     {Py_tp_clear, TaskGroup_clear},
     {Py_tp_finalize, TaskGroup_finalize},
-    {Py_tp_repr, TaskGroup_repr},
     {Py_tp_methods, TaskGroup_methods},
     {Py_tp_getset, TaskGroup_getset},
     {0, NULL},
@@ -454,18 +403,3 @@ TaskGroup_shorten(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t
     }
     Py_RETURN_NONE;
 }
-
-static PyStructSequence_Field Statistics_fields[] = {
-    {"running", "foreground tasks that hold a slot; all of them without a limit"},
-    {"queued", "foreground tasks that wait for a slot"},
-    {"background", "background tasks"},
-    {"concurrency_limit", "how many foreground tasks may run at once, None without a limit"},
-    {NULL, NULL},
-};
-
-PyStructSequence_Desc Statistics_desc = {
-    .name = "quattro.TaskGroupStatistics",
-    .doc = "What TaskGroup.statistics() returns: how many tasks the group has, of which kind.",
-    .fields = Statistics_fields,
-    .n_in_sequence = 4,
-};

@@ -244,7 +244,6 @@ set_finished(TaskGroup *self)
 }
 
 extern PyType_Spec TaskGroup_spec;
-extern PyStructSequence_Desc Statistics_desc;
 
 /* _shorten(aenter, aexit, wait_for_slot): the functions of the package's class are called without a frame from now on. */
 PyObject *TaskGroup_shorten(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t nargs);

@@ -15,8 +15,7 @@
     X(TaskGroup_Type)  /* quattro.TaskGroup's C base */ \
     X(Await_Type)      /* what __aenter__() and __aexit__() return */ \
     X(Turn_Type)       /* a place in the queue */ \
-    X(Callback_Type)   /* what the loop calls for a group */ \
-    X(Statistics_Type) /* TaskGroupStatistics */
+    X(Callback_Type)   /* what the loop calls for a group */
 
 /* What quattro/_turn.py has for us, asyncio's parts most of all: it says what each is. */
 #define STATE_PARTS(X) \

@@ -316,11 +316,11 @@ class Run:
             self.excused += self.failed_callbacks  # never called, for all that is known
         groups: list[Any] = [op for op in gc.get_objects() if isinstance(op, OURS[0])]
         for group in groups:
-            running, queued, _, limit = statistics = super(OURS[0], group).statistics()  # type: ignore[misc]
-            if not group._tasks and any(statistics[:3]):
-                self.never.append(f"a group without tasks has {statistics}")
-            if queued and running < limit and not group._aborting:
-                self.never.append(f"nobody got the slot that is free: {statistics}")
+            tasks, background, queued, _, running = counts = group._counts()
+            if not tasks and (background or queued or running):
+                self.never.append(f"a group without tasks has {counts}")
+            if queued and running < group.concurrency_limit and not group._aborting:
+                self.never.append(f"nobody got the slot that is free: {counts}")
             # Whoever waited for the end of a task could not be scheduled.
             self.excused += self.was_refused() and any(task.done() for task in group._tasks)
         MEMORY.groups.clear()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,11 @@ import quattro
 
 STUB = Path(quattro.__file__).with_suffix(".pyi")
 
-Definition = ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
+Definition = ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef | ast.Expr
 
 
 def definitions(source: str) -> dict[str, Definition]:
-    """The classes of a stub and their methods, but for those that are no more than a signature."""
+    """The classes of a stub, their methods, and what stands below their fields; no __init__, which is its class's."""
     found: dict[str, Definition] = {}
     for cls in ast.parse(source).body:
         if isinstance(cls, ast.ClassDef):
@@ -26,6 +27,9 @@ def definitions(source: str) -> dict[str, Definition]:
             for node in cls.body:
                 if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name != "__init__":
                     found[f"{cls.name}.{node.name}"] = node
+            for field, text in pairwise(cls.body):
+                if isinstance(field, ast.AnnAssign) and isinstance(text, ast.Expr):
+                    found[f"{cls.name}.{ast.unparse(field.target)}"] = text
     return found
 
 
@@ -41,8 +45,8 @@ def with_docstrings(source: str) -> str:
     """The stub with the docstrings of the built package."""
     lines = source.splitlines()
     for name, node in reversed(definitions(source).items()):
-        old = node.body[0]
-        assert ast.get_docstring(node) is not None, f"{name} has no docstring in the stub"
+        old = node if isinstance(node, ast.Expr) else node.body[0]
+        assert isinstance(old, ast.Expr), f"{name} has no docstring in the stub"
         first, *rest = (inspect.getdoc(built(name)) or "").splitlines()
         indent = " " * old.col_offset
         new = [f'{indent}"""{first}', *(indent + line if line else "" for line in rest)]

@@ -7,6 +7,7 @@ import collections
 import contextlib
 import contextvars
 import gc
+import pickle
 import sys
 import weakref
 from typing import Any
@@ -261,6 +262,15 @@ async def test_repr_and_statistics() -> None:
         assert group.statistics().queued == 0
         assert "cancelling" in repr(group)
     assert TaskGroup().concurrency_limit is None and TaskGroup().statistics().concurrency_limit is None
+
+
+def test_statistics_are_a_named_tuple() -> None:
+    """What statistics() returns is told apart by its fields, shown with their names, and can be pickled. [G22]"""
+    statistics = TaskGroup(concurrency_limit=3).statistics()
+    assert type(statistics) is quattro.TaskGroupStatistics and pickle.loads(pickle.dumps(statistics)) == statistics
+    assert repr(statistics) == "TaskGroupStatistics(running=0, queued=0, background=0, concurrency_limit=3)"
+    assert statistics._asdict() == {"running": 0, "queued": 0, "background": 0, "concurrency_limit": 3}
+    assert type(statistics).__match_args__ == type(statistics)._fields
 
 
 async def test_after_the_exit_nothing_is_held() -> None:

@@ -750,7 +750,7 @@ NOT_ROWS = {
     "time": "in debug mode, where asyncio's loop has just asked it",
     "copy": "a function of ours",
     "cancel_on_error": KEYWORD,
-    **dict.fromkeys(["state->run_turn", "self->state->Statistics_Type", "self->state->new_done_future"], "ours"),
+    **dict.fromkeys(["state->run_turn", "self->state->new_done_future"], "ours"),
     **dict.fromkeys(["state->partial", "by_name", "group->state->report_displaced"], "ours"),
     **dict.fromkeys(["create_task", "create_background_task"], "of our own type"),
     "state->describe_callable": "ours, and asks a callable that has failed: test_misuse.py",

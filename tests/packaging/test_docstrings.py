@@ -25,7 +25,7 @@ SIGNATURES = {
     "map": "(self, f, items, /, *, ordered=True, buffersize=None)",
     "wait_for_slot": "(self) -> 'None'",
     "cancel": "(self, /)",
-    "statistics": "(self, /)",
+    "statistics": "(self) -> 'TaskGroupStatistics'",
 }
 
 
