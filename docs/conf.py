@@ -47,7 +47,7 @@ intersphinx_mapping = {"python": ("https://docs.python.org/3", "python.inv")}
 STUB = ast.parse((Path(quattro.__file__).parent / "__init__.pyi").read_text(encoding="utf-8"))
 # Type variables, and what a docstring names without its module: the signature above it has the link.
 VARIABLES = [ast.unparse(node.targets[0]) for node in STUB.body if isinstance(node, ast.Assign)]
-UNLINKED = [name.removeprefix("_") for name in VARIABLES] + ["Awaitable", "Callable", "Coroutine"]
+UNLINKED = [name.removeprefix("_") for name in VARIABLES] + ["Callable", "Coroutine"]
 nitpick_ignore = [("py:class", name) for name in UNLINKED]
 
 MODULES = {alias.name: node.module for node in STUB.body if isinstance(node, ast.ImportFrom) for alias in node.names}

@@ -39,8 +39,7 @@
         link, taskset       plain C: a list, the set of tasks     turn.c     the type Turn
         group.h             the structs and their invariants      create     making tasks
         loops, task         asking a loop, asking a task          await      entering, leaving, waiting for a slot
-        callback, turn.h    what the loop calls; a turn's data    attributes what a group shows
-                                                                  group.c    the type TaskGroup
+        callback, turn.h    what the loop calls; a turn's data    group.c    the type TaskGroup
 */
 
 #include "await.h"
