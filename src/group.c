@@ -33,7 +33,7 @@ static int
 parse_limit(PyObject *value, Py_ssize_t *limit)
 {
     *limit = 0;
-    if (value == NULL || value == Py_None) {
+    if (value == Py_None) {
         return 0;
     }
     if (!PyIndex_Check(value)) {
@@ -52,50 +52,23 @@ parse_limit(PyObject *value, Py_ssize_t *limit)
     return 0;
 }
 
-/* The keywords that there are: new references to *limit and *cancel_on_error, NULL if not given.  0, or -1 and TypeError. */
-static int
-parse_keywords(quattro_state *state, PyObject *kwargs, PyObject **limit, PyObject **cancel_on_error)
-{
-    PyObject *name, *value;
-    Py_ssize_t pos = 0;
-    while (kwargs != NULL && PyDict_Next(kwargs, &pos, &name, &value)) {
-        if (PyUnicode_Compare(name, state->str_concurrency_limit) == 0) {
-            Py_XSETREF(*limit, Py_NewRef(value));
-        }
-        else if (PyUnicode_Compare(name, state->str_cancel_on_error) == 0) {
-            Py_XSETREF(*cancel_on_error, Py_NewRef(value));
-        }
-        else {
-            PyErr_Format(PyExc_TypeError, "TaskGroup() got an unexpected keyword argument %R: it takes concurrency_limit "
-                         "and cancel_on_error only", name);
-            return -1;
-        }
-    }
-    return 0;
-}
-
 static int
 TaskGroup_init(PyObject *op, PyObject *args, PyObject *kwargs)
 {
     TaskGroup *self = GROUP(op);
-    PyObject *limit_value = NULL, *cancel_value = NULL;
+    PyObject *value = Py_None;
+    Py_ssize_t limit = 0;
+    int cancel_on_error = 1;
     if (PyTuple_GET_SIZE(args) != 0) {
         PyErr_Format(PyExc_TypeError, "TaskGroup() takes no positional arguments (%zd given): "
                      "write concurrency_limit=...", PyTuple_GET_SIZE(args));
         return -1;
     }
-    Py_ssize_t limit = 0;
-    int cancel_on_error = 1;
-    int rc = parse_keywords(self->state, kwargs, &limit_value, &cancel_value);
-    if (rc == 0 && cancel_value != NULL) {
-        cancel_on_error = rc = PyObject_IsTrue(cancel_value);
-    }
-    if (rc >= 0) {
-        rc = parse_limit(limit_value, &limit);
-    }
-    Py_XDECREF(limit_value);
-    Py_XDECREF(cancel_value);
-    if (rc < 0) {
+    // The truth value first: __bool__() may drop an object that comes before it.
+    char *names[] = {"cancel_on_error", "concurrency_limit", NULL};
+    if (kwargs != NULL
+        && (!PyArg_ParseTupleAndKeywords(args, kwargs, "|$pO:TaskGroup", names, &cancel_on_error, &value)
+            || parse_limit(value, &limit) < 0)) {
         return -1;
     }
     int entered;
@@ -240,7 +213,7 @@ TaskGroup__counts(PyObject *op, PyObject *Py_UNUSED(ignored))
     return result;
 }
 
-/* --- What it shows: its options, and asyncio's private names, because code in the wild uses them -------------------- */
+/* --- What it shows: its options, and asyncio's private names, because code in the wild uses them ------------------ */
 
 static PyObject *
 TaskGroup_get_concurrency_limit(PyObject *op, void *Py_UNUSED(closure))

@@ -29,10 +29,9 @@
 #define STATE_NAMES(X) \
     X(__name__) X(__qualname__) X(_abort) X(_debug) X(_log_destroy_pending) \
     X(_must_cancel) X(_on_task_done) X(_ready) X(_task_factory) X(add_done_callback) X(call_exception_handler) X(call_soon) \
-    X(cancel) X(cancel_on_error) X(cancelled) X(cancelling) X(close) X(concurrency_limit) X(context) X(coro) \
-    X(cr_await) X(cr_frame) X(cr_running) X(create_task) X(current_task) X(done) X(eager_start) X(exception) X(func) \
-    X(get_running_loop) X(get_task_factory) X(is_closed) X(loop) X(msg) X(name) X(Task) X(time) \
-    X(uncancel)
+    X(cancel) X(cancelled) X(cancelling) X(close) X(context) X(coro) X(cr_await) X(cr_frame) X(cr_running) \
+    X(create_task) X(current_task) X(done) X(eager_start) X(exception) X(func) X(get_running_loop) X(get_task_factory) \
+    X(is_closed) X(loop) X(msg) X(name) X(Task) X(time) X(uncancel)
 
 typedef struct {
 #define NAME(name) PyObject *str_##name;

@@ -734,7 +734,7 @@ KEYWORD = "a keyword, or the key of a dict of ours"
 NOT_ROWS = {
     "func": "of functools.partial itself",
     "add_note": "of a RuntimeError of ours",
-    **dict.fromkeys(["concurrency_limit", "coro", "loop", "message", "msg", "name", "task"], KEYWORD),
+    **dict.fromkeys(["coro", "loop", "message", "msg", "name", "task"], KEYWORD),
     **dict.fromkeys(["get_task_factory", "get_factory"], "uvloop's own, which cannot be replaced"),
     "reader": "the same",
     "eager_start": "from 3.12 on",
@@ -749,7 +749,6 @@ NOT_ROWS = {
     "is_closed": "of a loop that has refused a task: test_hostile.py",
     "time": "in debug mode, where asyncio's loop has just asked it",
     "copy": "a function of ours",
-    "cancel_on_error": KEYWORD,
     **dict.fromkeys(["state->run_turn", "self->state->new_done_future"], "ours"),
     **dict.fromkeys(["state->partial", "by_name", "group->state->report_displaced"], "ours"),
     **dict.fromkeys(["create_task", "create_background_task"], "of our own type"),

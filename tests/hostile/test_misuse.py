@@ -209,6 +209,28 @@ async def test_init_misuse() -> None:
     assert group.concurrency_limit is None
 
 
+def test_a_keyword_that_replaces_another_while_it_is_read() -> None:
+    """A limit that the other keyword's __bool__() gets hold of and replaces is not read any more."""
+    seen: list[str] = []
+
+    class Limit:
+        def __index__(self) -> int:
+            raise AssertionError
+
+        def __del__(self) -> None:
+            seen.append("dropped")
+
+    class Replacing:
+        def __bool__(self) -> bool:
+            for keywords in gc.get_referrers(self):
+                if type(keywords) is dict and "concurrency_limit" in keywords:
+                    keywords["concurrency_limit"] = 7
+            return False
+
+    group = TaskGroup(concurrency_limit=Limit(), cancel_on_error=Replacing())
+    assert (group.concurrency_limit, group.cancel_on_error, seen) == (7, False, ["dropped"])
+
+
 def test_pickle_and_copy() -> None:
     """A group can't be pickled or copied. [X9]"""
     group = TaskGroup()
