@@ -6,8 +6,6 @@
 #include "group.h"
 #include "loops.h"
 #include "pyutil.h"
-#include "task.h"
-#include "turn.h"
 
 static PyObject *
 TaskGroup_new(PyTypeObject *type, PyObject *Py_UNUSED(args), PyObject *Py_UNUSED(kwargs))
@@ -28,11 +26,10 @@ TaskGroup_new(PyTypeObject *type, PyObject *Py_UNUSED(args), PyObject *Py_UNUSED
     return (PyObject *)self;
 }
 
-/* None (0), or anything with __index__ from 1 on, where a huge one is as good as PY_SSIZE_T_MAX. */
+/* None, or anything with __index__ from 1 on, where a huge one is as good as PY_SSIZE_T_MAX. */
 static int
 parse_limit(PyObject *value, Py_ssize_t *limit)
 {
-    *limit = 0;
     if (value == Py_None) {
         return 0;
     }
@@ -41,15 +38,11 @@ parse_limit(PyObject *value, Py_ssize_t *limit)
         return -1;
     }
     *limit = PyNumber_AsSsize_t(value, NULL);   // clamps
-    if (*limit == -1 && PyErr_Occurred()) {
-        return -1;
-    }
-    if (*limit < 1) {
+    if (*limit < 1 && !PyErr_Occurred()) {
         PyErr_SetString(PyExc_ValueError, "concurrency_limit must be >= 1");
         add_note(PyUnicode_FromString("None is for no limit."));
-        return -1;
     }
-    return 0;
+    return *limit < 1 ? -1 : 0;
 }
 
 static int
@@ -332,8 +325,7 @@ TaskGroup_traverse(PyObject *op, visitproc visit, void *arg)
     }
     Link *heads[] = {&self->queue, &self->granted, &self->cancelled, &self->waiters};
     for (int i = 0; i < 4; i++) {
-        // A group whose tp_new failed half-way has no lists yet.
-        for (Link *link = heads[i]->next; link != NULL && link != heads[i]; link = link->next) {
+        for (Link *link = heads[i]->next; link != heads[i]; link = link->next) {
             Py_VISIT(TURN_OF(link));
         }
     }
