@@ -12,9 +12,10 @@ from _asyncio import Task as CTask
 from asyncio import CancelledError, InvalidStateError, base_events, events, futures, tasks
 from collections import deque
 from collections.abc import Coroutine
-from contextlib import ExitStack
 from functools import partial
 from types import CodeType, CoroutineType, FunctionType
+
+from ._errors import low_limit, not_a_coroutine, note_callable, refusal, report_displaced, report_late, report_lost
 
 TYPE_CHECKING = False  # typing's, without the time that importing it takes: asyncio does without it from 3.14 on
 if TYPE_CHECKING:
@@ -24,7 +25,22 @@ if TYPE_CHECKING:
 
     from ._quattro import _Turn
 
-__all__ = ["CFuture", "CancelledError", "Coroutine", "InvalidStateError", "deque", "events", "partial"]
+__all__ = [
+    "CFuture",
+    "CancelledError",
+    "Coroutine",
+    "InvalidStateError",
+    "deque",
+    "events",
+    "low_limit",
+    "not_a_coroutine",
+    "note_callable",
+    "partial",
+    "refusal",
+    "report_displaced",
+    "report_late",
+    "report_lost",
+]
 
 # Functions that this Python may lack, and asyncio's own of those that tools replace.
 add_awaited_by = getattr(futures, "future_add_to_awaited_by", None)
@@ -109,25 +125,6 @@ def create_by_name(create: Callable[..., Task[Any]], group: Any, /, *args: Any, 
     if args:
         raise TypeError(f"{name}() got multiple values for argument 'coro'")
     raise TypeError(f"{name}() missing 1 required positional argument: 'coro'")
-
-
-def report_displaced(loop: AbstractEventLoop, errors: list[BaseException], base: BaseException) -> None:
-    """Report the errors that a SystemExit or KeyboardInterrupt displaces; two tasks may have failed with the same."""
-    message = f"unhandled error in a TaskGroup that raises {type(base).__name__} instead"
-    displaced = {id(error): error for error in errors if error is not base}
-    with ExitStack() as each:  # all of them, whatever the loop's handler raises
-        for error in reversed(displaced.values()):
-            each.callback(loop.call_exception_handler, {"message": message, "exception": error})
-
-
-def describe_callable(function: Callable[[], Any]) -> str:
-    """Say what a callable that gave no coroutine has to do, and where to find the code of it."""
-    inner: Any = function
-    for _ in range(16):  # partials of partials, and no endless ring of them
-        inner = inner.func if type(inner) is partial else inner
-    code = getattr(inner, "__code__", None) or getattr(type(inner).__call__, "__code__", None)
-    place = f", in {code.co_filename!r}, line {code.co_firstlineno}," if isinstance(code, CodeType) else ""
-    return f"{function!r}{place} is called without arguments and has to return a coroutine."
 
 
 def rearm(parent: Task[Any]) -> None:

@@ -42,8 +42,7 @@ enter_lock_held(TaskGroup *group)
     ASSERT_LOCKED(group);
     quattro_state *state = group->state;
     if (group->entered) {
-        set_already_entered(group);
-        return -1;
+        return refuse(group, "has already been entered");
     }
     PyObject *loop = Py_XNewRef(group->loop);
     if (loop == NULL) {
@@ -57,11 +56,8 @@ enter_lock_held(TaskGroup *group)
         group->entered = 1;
         return group->cancel_on_enter ? call_method((PyObject *)group, state->str_cancel) : 0;
     }
-    if (parent == Py_None) {
-        PyErr_Format(PyExc_RuntimeError, "TaskGroup %R cannot determine the parent task", group);
-    }
-    else if (parent != NULL) {
-        set_already_entered(group);
+    if (parent != NULL) {
+        (void)refuse(group, parent == Py_None ? "cannot determine the parent task" : "has already been entered");
     }
     Py_XDECREF(loop);
     Py_XDECREF(parent);
@@ -207,10 +203,8 @@ exit_raise_lock_held(Await *self)
                                             group->errors);
     if (error != NULL) {
         PyException_SetCause(error, NULL);      // from None
-        raise_exception(error);
-        Py_DECREF(error);
     }
-    return -1;
+    return raise_made(error);
 }
 
 /* The first step of __aexit__().  The stages give 0 to go on, -1 and an error to break off. */
@@ -324,8 +318,8 @@ exit_step_lock_held(Await *self, PyObject *thrown, PyObject **result)
         return PYGEN_ERROR;
     }
     if (self->stage == AWAIT_EXIT && (!group->entered || group->exiting || group->finished)) {
-        PyErr_Format(PyExc_RuntimeError, "TaskGroup %R %s", group,
-                     !group->entered ? "has not been entered" : group->exiting ? "is already exiting" : "is finished");
+        (void)refuse(group, !group->entered ? "has not been entered"
+                            : group->exiting ? "is already exiting" : "is finished");
         return PYGEN_ERROR;
     }
     PySendResult rc = PYGEN_ERROR;

@@ -18,10 +18,7 @@ is_coroutine(quattro_state *state, PyObject *op)
 void
 set_not_a_coroutine(quattro_state *state, PyObject *op)
 {
-    PyErr_Format(PyExc_TypeError, "a coroutine was expected, got %R", op);
-    if (PyObject_TypeCheck(op, (PyTypeObject *)state->CFuture)) {
-        add_note(PyUnicode_FromString("A future is awaited in a coroutine: async def wait(): return await future"));
-    }
+    (void)raise_made(PyObject_CallOneArg(state->not_a_coroutine, op));
 }
 
 void
@@ -80,15 +77,12 @@ unwrap_partial(quattro_state *state, PyObject *op)
 }
 
 void
-add_callable_note(quattro_state *state, PyObject *callable)
+note_callable(quattro_state *state, PyObject *callable)
 {
     PyObject *exc = PyErr_GetRaisedException();
-    PyObject *note = PyObject_CallOneArg(state->describe_callable, callable);
+    Py_XDECREF(PyObject_CallFunctionObjArgs(state->note_callable, exc, callable, NULL));
     report_unraisable(callable);
     PyErr_SetRaisedException(exc);
-    if (note != NULL) {
-        add_note(note);
-    }
 }
 
 int

@@ -23,7 +23,8 @@ void close_unstarted(quattro_state *state, PyObject *coro);
    it. */
 int copy_names(quattro_state *state, PyObject *to, PyObject *op);
 
-/* A callable raised the error that is set, instead of giving a coroutine: a note says where it is defined. */
-void add_callable_note(quattro_state *state, PyObject *callable);
+/* A callable led to the TypeError that is set, instead of giving a coroutine: unless it was entered, a note says where it is
+   defined. */
+void note_callable(quattro_state *state, PyObject *callable);
 
 #endif

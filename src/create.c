@@ -69,7 +69,7 @@ join_lock_held(TaskGroup *self, PyObject *task, int kind, PyObject *callback, in
     ASSERT_LOCKED(self);
     if (self->finished) {
         // Under the call that made the task, by a hook or another thread.
-        return set_finished(self);
+        return refuse(self, "is finished");
     }
     if (TaskSet_add(&self->tasks, task, kind) < 0) {
         return -1;
@@ -78,7 +78,7 @@ join_lock_held(TaskGroup *self, PyObject *task, int kind, PyObject *callback, in
     int rc = add_awaited_by(self, task);
     if (rc == 0 && self->finished) {
         // By the parent's __hash__(), in the set of who awaits the task.
-        rc = set_finished(self);
+        rc = refuse(self, "is finished");
     }
     if (rc == 0 && callback != NULL) {
         rc = ended ? end_soon_lock_held(self, task) : add_done_callback(self, task, callback);
@@ -311,41 +311,13 @@ create_now_lock_held(TaskGroup *self, const Call *call, int callable, int kind, 
     return task;
 }
 
-void
-set_already_entered(TaskGroup *self)
-{
-    PyErr_Format(PyExc_RuntimeError, "TaskGroup %R has already been entered", self);
-    add_note(PyUnicode_FromString("A group is used once: make a new one for each `async with`."));
-}
-
 int
 check_open_lock_held(TaskGroup *self, int background)
 {
-    const char *why, *note;
-    if (!self->entered) {
-        why = "has not been entered";
-        note = "Use it inside `async with TaskGroup() as tg:`.";
-    }
-    else if (self->finished || (self->exiting && self->tasks.used == 0)) {
-        why = "is finished";
-        note = "Its `async with` block has ended: create tasks inside it, or from the group's own tasks.";
-    }
-    else if (self->aborting) {
-        why = "is shutting down";
-        note = "Its tasks are being cancelled: one of them or the body failed, it was cancelled from outside, or somebody "
-               "called cancel(). The exit of the group raises the errors, if there are any.";
-    }
-    else if (background && self->stopping) {
-        why = "is shutting down";
-        note = "Its body and foreground tasks have ended, and its background tasks are being cancelled. What has to be "
-               "done still can be a task made by create_task().";
-    }
-    else {
-        return 0;
-    }
-    PyErr_Format(PyExc_RuntimeError, "TaskGroup %R %s", self, why);
-    add_note(PyUnicode_FromString(note));
-    return -1;
+    const char *why = !self->entered ? "has not been entered"
+                      : self->finished || (self->exiting && self->tasks.used == 0) ? "is finished"
+                      : self->aborting || (background && self->stopping) ? "is shutting down" : NULL;
+    return why == NULL ? 0 : refuse(self, why);
 }
 
 static PyObject *

@@ -11,7 +11,4 @@ PyObject *create(PyObject *op, PyObject *const *args, Py_ssize_t nargs, PyObject
 /* Can a task, or a background task, be created now?  0; or -1 and asyncio's RuntimeError, with a note on what to do. */
 int check_open_lock_held(TaskGroup *self, int background);
 
-/* asyncio's RuntimeError, with a note on what to do. */
-void set_already_entered(TaskGroup *self);
-
 #endif

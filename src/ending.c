@@ -170,6 +170,18 @@ wake_parent_lock_held(TaskGroup *self, Turn *waiter, int may_step)
     return raise_collected(first);
 }
 
+/* The parent is done, or the group has been left: the loop's handler is told. */
+static int
+report_late_error(TaskGroup *self, PyObject *task, PyObject *exc, PyObject *parent)
+{
+    if (self->loop == NULL) {
+        return refuse(self, "has not been entered");
+    }
+    PyObject *result = PyObject_CallFunctionObjArgs(self->state->report_late, self->loop, task, exc, parent, NULL);
+    Py_XDECREF(result);
+    return result == NULL ? -1 : 0;
+}
+
 /* What a task's error does to the group (asyncio's _on_task_done from `self._errors.append(exc)` on).  One that cancels
    nothing is kept for the exit; but what served the other tasks is missed, and what is no Exception is no mere failure. */
 static int
@@ -188,10 +200,8 @@ take_error_lock_held(TaskGroup *self, PyObject *task, PyObject *exc, int backgro
         collect_error(task, &first, parent_done);
     }
     if (parent_done > 0) {
-        PyObject *message = PyUnicode_FromFormat("Task %R has errored out but its parent task %R is already completed",
-                                                 task, parent == NULL ? Py_None : parent);
         self->told += parent != NULL;
-        collect_error(task, &first, report_to_loop(self, message, exc, task));
+        collect_error(task, &first, report_late_error(self, task, exc, parent == NULL ? Py_None : parent));
     }
     else if (parent_done == 0 && !self->aborting && !self->parent_cancel_requested
              && (self->cancel_on_error || background || !PyErr_GivenExceptionMatches(exc, PyExc_Exception)))
@@ -307,7 +317,7 @@ end_soon_lock_held(TaskGroup *self, PyObject *task)
     int together = shown > 0 && last != NULL && last == self->ended_handle && self->ended != NULL;
     Py_XDECREF(last);
     if (shown <= 0 || self->done == NULL) {
-        return shown < 0 ? -1 : self->done == NULL ? set_finished(self) : call_soon(self, self->done, task, NULL);
+        return shown < 0 ? -1 : self->done == NULL ? refuse(self, "is finished") : call_soon(self, self->done, task, NULL);
     }
     if (together) {
         return PyList_Append(self->ended, task);
@@ -328,8 +338,8 @@ see_end_lock_held(TaskGroup *self, const void *key, PyObject *context)
 {
     ASSERT_LOCKED(self);
     PyObject *task = Py_NewRef((PyObject *)key);
-    int rc = self->done == NULL || self->loop == NULL ? set_finished(self)
-                                                       : call_soon(self, self->done, task, context);
+    int rc = self->done == NULL || self->loop == NULL ? refuse(self, "is finished")
+                                                      : call_soon(self, self->done, task, context);
     if (rc < 0) {
         PyObject *exc = PyErr_GetRaisedException();
         if (task_ended_lock_held(self, task, exc) < 0) {

@@ -28,7 +28,7 @@ TaskGroup_new(PyTypeObject *type, PyObject *Py_UNUSED(args), PyObject *Py_UNUSED
 
 /* None, or anything with __index__ from 1 on, where a huge one is as good as PY_SSIZE_T_MAX. */
 static int
-parse_limit(PyObject *value, Py_ssize_t *limit)
+parse_limit(quattro_state *state, PyObject *value, Py_ssize_t *limit)
 {
     if (value == Py_None) {
         return 0;
@@ -39,8 +39,7 @@ parse_limit(PyObject *value, Py_ssize_t *limit)
     }
     *limit = PyNumber_AsSsize_t(value, NULL);   // clamps
     if (*limit < 1 && !PyErr_Occurred()) {
-        PyErr_SetString(PyExc_ValueError, "concurrency_limit must be >= 1");
-        add_note(PyUnicode_FromString("None is for no limit."));
+        (void)raise_made(PyObject_CallNoArgs(state->low_limit));
     }
     return *limit < 1 ? -1 : 0;
 }
@@ -61,23 +60,21 @@ TaskGroup_init(PyObject *op, PyObject *args, PyObject *kwargs)
     char *names[] = {"cancel_on_error", "concurrency_limit", NULL};
     if (kwargs != NULL
         && (!PyArg_ParseTupleAndKeywords(args, kwargs, "|$pO:TaskGroup", names, &cancel_on_error, &value)
-            || parse_limit(value, &limit) < 0)) {
+            || parse_limit(self->state, value, &limit) < 0)) {
         return -1;
     }
-    int entered;
+    int rc = 0;
     BEGIN_SECTION(op);
-    entered = self->entered;
-    if (!entered) {
+    if (self->entered) {
+        rc = refuse(self, "has already been entered");
+    }
+    else {
         self->limit = limit;
         self->cancel_on_error = cancel_on_error != 0;
         self->parent_cancel_requested = self->cancel_on_enter = 0;
     }
     END_SECTION();
-    if (entered) {
-        set_already_entered(self);
-        return -1;
-    }
-    return 0;
+    return rc;
 }
 
 static PyObject *
@@ -364,14 +361,12 @@ TaskGroup_finalize(PyObject *op)
     // Whoever is told may leave the group after all, which raises none of these again.
     PyObject *errors = self->errors;
     self->errors = NULL;
-    for (Py_ssize_t i = 0; i < PyList_GET_SIZE(errors) - self->told; i++) {
-        PyObject *error = PySequence_GetItem(errors, i);
-        PyObject *message = PyUnicode_FromString("unhandled error in a TaskGroup that was never left");
-        if (report_to_loop(self, message, error, NULL) < 0) {
-            report_unraisable(op);
-        }
-        Py_XDECREF(error);
+    PyObject *lost = PyList_GetSlice(errors, 0, PyList_GET_SIZE(errors) - self->told);
+    if (lost != NULL) {
+        Py_XDECREF(PyObject_CallFunctionObjArgs(self->state->report_lost, self->loop, lost, NULL));
+        Py_DECREF(lost);
     }
+    report_unraisable(op);
     Py_DECREF(errors);
     PyErr_SetRaisedException(exc);
 }

@@ -6,6 +6,7 @@
 #include <stddef.h>             // offsetof()
 #include "compat.h"
 #include "link.h"
+#include "pyutil.h"
 #include "state.h"
 #include "taskset.h"
 
@@ -235,12 +236,11 @@ check_lock_held(TaskGroup *self)
         return rc_ < 0 ? NULL : Py_NewRef(Py_None); \
     } while (0)
 
-/* asyncio's RuntimeError for what comes too late; -1. */
+/* asyncio's RuntimeError, "TaskGroup ... has not been entered" and so on, with a note on what to do; -1. */
 static inline int
-set_finished(TaskGroup *self)
+refuse(TaskGroup *self, const char *why)
 {
-    PyErr_Format(PyExc_RuntimeError, "TaskGroup %R is finished", self);
-    return -1;
+    return raise_made(PyObject_CallFunction(self->state->refusal, "Os", self, why));
 }
 
 extern PyType_Spec TaskGroup_spec;

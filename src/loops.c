@@ -1,5 +1,5 @@
 /* What is known of the insides of event loops, asyncio's and uvloop's: how create_task() may be shortened, whether anything
-   is ready, debug mode.  And what every loop is asked: call_soon(), call_exception_handler(). */
+   is ready, debug mode.  And what every loop is asked: call_soon(). */
 
 #include "loops.h"
 #include "pyutil.h"
@@ -411,24 +411,4 @@ loop_last_handle(TaskGroup *self, PyObject **handle)
         Py_DECREF(ready);
     }
     return rc;
-}
-
-int
-report_to_loop(TaskGroup *self, PyObject *message, PyObject *exc, PyObject *task)
-{
-    quattro_state *state = self->state;
-    if (self->loop == NULL) {
-        Py_XDECREF(message);
-        PyErr_Format(PyExc_RuntimeError, "TaskGroup %R has not been entered", self);
-        return -1;
-    }
-    PyObject *context = Py_BuildValue(task == NULL ? "{sNsO}" : "{sNsOsO}", "message", message, "exception", exc,
-                                      "task", task);
-    PyObject *loop = Py_NewRef(self->loop);
-    PyObject *result = context == NULL ? NULL
-                       : PyObject_CallMethodOneArg(loop, state->str_call_exception_handler, context);
-    Py_DECREF(loop);
-    Py_XDECREF(context);
-    Py_XDECREF(result);
-    return result == NULL ? -1 : 0;
 }

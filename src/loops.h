@@ -1,5 +1,5 @@
 /* What is known of the insides of event loops, asyncio's and uvloop's: how create_task() may be shortened, whether anything
-   is ready, debug mode.  And what every loop is asked: call_soon(), call_exception_handler(). */
+   is ready, debug mode.  And what every loop is asked: call_soon(). */
 
 #ifndef QUATTRO_LOOPS_H
 #define QUATTRO_LOOPS_H
@@ -28,9 +28,6 @@ int no_task_is_running(TaskGroup *self);
 
 /* Is this, a task of asyncio's own kind, the one whose step is being taken?  -1 on error. */
 int task_is_running(TaskGroup *self, const void *task);
-
-/* loop.call_exception_handler({"message": ..., "exception": ..., "task": ...}) */
-int report_to_loop(TaskGroup *self, PyObject *message, PyObject *exc, PyObject *task);
 
 /* Is nothing ready to be called, as far as the loop shows it?  -1 on error. */
 int loop_is_idle(TaskGroup *self);

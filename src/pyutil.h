@@ -44,32 +44,6 @@ raise_collected(PyObject *first)
     return first == NULL ? 0 : -1;
 }
 
-/* Did the error that is set pass through a frame? */
-static inline int
-error_has_traceback(void)
-{
-    PyObject *exc = PyErr_GetRaisedException();
-    PyObject *traceback = PyException_GetTraceback(exc);
-    int rc = traceback != NULL;
-    Py_XDECREF(traceback);
-    PyErr_SetRaisedException(exc);
-    return rc;
-}
-
-/* What to do about the error that is set, as a note below it in the traceback. */
-static inline void
-add_note(PyObject *note)
-{
-    PyObject *exc = PyErr_GetRaisedException();
-    PyObject *result = note == NULL ? NULL : PyObject_CallMethod(exc, "add_note", "O", note);
-    if (result == NULL) {
-        report_unraisable(exc);
-    }
-    Py_XDECREF(result);
-    Py_XDECREF(note);
-    PyErr_SetRaisedException(exc);
-}
-
 /* Is dict[key] this object?  -1 on error. */
 static inline int
 dict_item_is(PyObject *dict, PyObject *key, PyObject *value)
@@ -150,6 +124,17 @@ static inline void
 raise_exception(PyObject *exc)
 {
     PyErr_SetObject((PyObject *)Py_TYPE(exc), exc);
+}
+
+/* Raise an exception that has just been made; -1.  With NULL, the error is why it could not be. */
+static inline int
+raise_made(PyObject *exc)
+{
+    if (exc != NULL) {
+        raise_exception(exc);
+        Py_DECREF(exc);
+    }
+    return -1;
 }
 
 /* What tp_iternext makes of am_send's answer.  None is a mere NULL: before 3.15 `await` asks tp_iternext, and a

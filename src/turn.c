@@ -161,11 +161,7 @@ turn_raise_cancelled(Turn *self)
         PyErr_SetNone(type);
         return;
     }
-    PyObject *exc = PyObject_CallOneArg(type, self->message);
-    if (exc != NULL) {
-        PyErr_SetObject(type, exc);
-        Py_DECREF(exc);
-    }
+    (void)raise_made(PyObject_CallOneArg(type, self->message));
 }
 
 /* The Task of a callable takes its first step.  It had the group's callback in case that step never comes; from here on
@@ -241,10 +237,9 @@ turn_begin_lock_held(Turn *self)
         rc = coro == NULL ? -1 : is_coroutine(state, coro);
         if (rc == 0) {
             set_not_a_coroutine(state, coro);
-            add_callable_note(state, callable);
         }
-        else if (coro == NULL && PyErr_ExceptionMatches(PyExc_TypeError) && !error_has_traceback()) {
-            add_callable_note(state, callable);     // it was not even entered
+        if (rc <= 0 && PyErr_ExceptionMatches(PyExc_TypeError)) {
+            note_callable(state, callable);
         }
         Py_DECREF(callable);
     }

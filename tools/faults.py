@@ -183,14 +183,12 @@ class WatchedAwait:
 def import_watched() -> None:
     """Import quattro with its calls watched, and leaks with that and with jobs that bring memory back."""
     package = importlib.util.find_spec("quattro")
-    assert package is not None and package.submodule_search_locations
-    spec = importlib.util.spec_from_file_location("quattro._turn", package.submodule_search_locations[0] + "/_turn.py")
-    assert spec is not None and spec.loader is not None
-    turn: Any = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(turn)
+    assert package is not None
+    sys.modules["quattro"] = importlib.util.module_from_spec(package)  # not run yet: before the C, which keeps run_turn()
+    turn: Any = importlib.import_module("quattro._turn")
     run_turn = turn.run_turn
     turn.run_turn = lambda turn: run_turn(WatchedTurn(turn))
-    sys.modules["quattro._turn"] = turn  # before the C, which keeps run_turn()
+    del sys.modules["quattro"]
     import quattro
 
     def create(function: Any, coro: Any, kwargs: dict[str, Any]) -> Any:

@@ -346,7 +346,12 @@ MUTANTS = [
         "        || self->background == 0)",
         "background",
     ),
-    Mutant("one may start while they stop", "    if (background && self->stopping) {", "    if (0) {", "background"),
+    Mutant(
+        "one may start while they stop",
+        "self->aborting || (background && self->stopping) ?",
+        "self->aborting ?",
+        "background",
+    ),
     Mutant(
         "they are cancelled though somebody did",
         "if (cancelling <= 0 && done <= 0) {",

@@ -40,7 +40,7 @@ def test_limits_that_are_taken() -> None:
 @pytest.mark.parametrize("limit", [0, -1, -(10**30), Index(0), False])
 def test_limits_below_one(limit: Any) -> None:
     """Less than 1 is a ValueError, with a note that says how to have none. [L1]"""
-    with pytest.raises(ValueError, match=r"^concurrency_limit must be >= 1\nNone is for no limit\.$"):
+    with pytest.raises(ValueError, match=r"^concurrency_limit must be >= 1\nNone means no limit\.$"):
         TaskGroup(concurrency_limit=limit)
 
 

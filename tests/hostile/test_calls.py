@@ -733,8 +733,7 @@ OWN = "asyncio's own, taken at import"
 KEYWORD = "a keyword, or the key of a dict of ours"
 NOT_ROWS = {
     "func": "of functools.partial itself",
-    "add_note": "of a RuntimeError of ours",
-    **dict.fromkeys(["coro", "loop", "message", "msg", "name", "task"], KEYWORD),
+    **dict.fromkeys(["coro", "loop", "msg", "name"], KEYWORD),
     **dict.fromkeys(["get_task_factory", "get_factory"], "uvloop's own, which cannot be replaced"),
     "reader": "the same",
     "eager_start": "from 3.12 on",
@@ -749,10 +748,14 @@ NOT_ROWS = {
     "is_closed": "of a loop that has refused a task: test_hostile.py",
     "time": "in debug mode, where asyncio's loop has just asked it",
     "copy": "a function of ours",
-    **dict.fromkeys(["state->run_turn", "self->state->new_done_future"], "ours"),
-    **dict.fromkeys(["state->partial", "by_name", "group->state->report_displaced"], "ours"),
+    **dict.fromkeys(["state->partial", "by_name", "state->run_turn", "self->state->new_done_future"], "ours"),
+    **dict.fromkeys(["state->low_limit", "self->state->refusal"], "ours"),
     **dict.fromkeys(["create_task", "create_background_task"], "of our own type"),
-    "state->describe_callable": "ours, and asks a callable that has failed: test_misuse.py",
+    **dict.fromkeys(
+        ["group->state->report_displaced", "self->state->report_late", "self->state->report_lost"],
+        "ours, and ask for loop.call_exception_handler, a row above",
+    ),
+    **dict.fromkeys(["state->not_a_coroutine", "state->note_callable"], "ours, and ask the victim: test_misuse.py"),
     "waker": "the Task's that waits; in a stranger's hands: test_internals.py",
 }
 # The rows of what is called under another name in the C.
