@@ -135,6 +135,7 @@ def test_import() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert set(done.stdout.split()) - {"__future__"} == {
         "quattro",
+        "quattro._errors",
         "quattro._map",
         "quattro._quattro",
         "quattro._turn",
