@@ -185,10 +185,11 @@ class TaskGroup(_Core, _Stock):
         return TaskGroupStatistics(running, queued, background, self.concurrency_limit)
 
     def __repr__(self) -> str:
-        names = ("tasks", "background", "queued", "errors")
-        words = [f" {name}={count}" for name, count in zip(names, self._counts()[:4], strict=True) if count]
-        state = " cancelling" if self._aborting else " entered" if self._entered else ""
-        return f"<TaskGroup{''.join(words)}{state}>"
+        words = "<TaskGroup"
+        for name, count in zip(("tasks", "background", "queued", "errors"), self._counts(), strict=False):
+            if count:
+                words += f" {name}={count}"
+        return words + (" cancelling>" if self._aborting else " entered>" if self._entered else ">")
 
     def __reduce__(self) -> NoReturn:
         raise TypeError(f"cannot pickle or copy a {type(self).__name__!r} object")

@@ -11,6 +11,7 @@ TYPE_CHECKING = False  # typing's, without the time that importing it takes
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop, Task
     from collections.abc import Callable
+    from types import TracebackType
     from typing import Any
 
 
@@ -72,6 +73,19 @@ def not_a_coroutine(value: object) -> TypeError:
     if isinstance(value, Future):
         error.add_note("A future is awaited in a coroutine: async def wait(): return await future")
     return error
+
+
+def given_exception(kind: Any, value: Any = None, traceback: TracebackType | None = None, /) -> BaseException:
+    """Give the exception that throw() or __aexit__() is called with, where it is not an instance alone."""
+    if isinstance(value, BaseException):
+        error = value
+    elif isinstance(kind, type) and issubclass(kind, BaseException):
+        error = kind() if value is None else kind(value)
+    else:
+        error = kind
+    if not isinstance(error, BaseException):
+        raise TypeError(f"an exception was expected, got {error!r}")
+    return error if traceback is None else error.with_traceback(traceback)
 
 
 def note_callable(error: TypeError, function: Callable[[], Any]) -> None:

@@ -15,7 +15,16 @@ from collections.abc import Coroutine
 from functools import partial
 from types import CodeType, CoroutineType, FunctionType
 
-from ._errors import low_limit, not_a_coroutine, note_callable, refusal, report_displaced, report_late, report_lost
+from ._errors import (
+    given_exception,
+    low_limit,
+    not_a_coroutine,
+    note_callable,
+    refusal,
+    report_displaced,
+    report_late,
+    report_lost,
+)
 
 TYPE_CHECKING = False  # typing's, without the time that importing it takes: asyncio does without it from 3.14 on
 if TYPE_CHECKING:
@@ -32,6 +41,7 @@ __all__ = [
     "InvalidStateError",
     "deque",
     "events",
+    "given_exception",
     "low_limit",
     "not_a_coroutine",
     "note_callable",

@@ -42,10 +42,7 @@
         callback, turn.h    what the loop calls; a turn's data    group.c    the type TaskGroup
 */
 
-#include "await.h"
-#include "callback.h"
 #include "group.h"
-#include "pyutil.h"
 #include "turn.h"
 
 static PyMethodDef module_methods[] = {

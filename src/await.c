@@ -1,10 +1,9 @@
 /* Entering and leaving: what __aenter__() and __aexit__() return. */
 
-#include "await.h"
+#include "group.h"
 #include "create.h"
 #include "ending.h"
 #include "loops.h"
-#include "pyutil.h"
 #include "slots.h"
 #include "task.h"
 #include "turn.h"
@@ -468,40 +467,12 @@ Await_send(PyObject *op, PyObject *Py_UNUSED(value))
     return send_result(rc, result);
 }
 
-/* The exception that throw(type_or_exc, value, traceback) was given, a new reference; NULL and TypeError for none. */
-static PyObject *
-thrown_exception(PyObject *const *args, Py_ssize_t nargs)
-{
-    if (nargs < 1 || nargs > 3) {
-        PyErr_Format(PyExc_TypeError, "throw() takes 1 to 3 arguments (%zd given)", nargs);
-        return NULL;
-    }
-    PyObject *type = args[0];
-    PyObject *value = nargs > 1 && args[1] != Py_None ? args[1] : NULL;
-    PyObject *exc;
-    if (value != NULL && PyExceptionInstance_Check(value)) {
-        exc = Py_NewRef(value);
-    }
-    else if (PyExceptionClass_Check(type)) {
-        exc = value == NULL ? PyObject_CallNoArgs(type) : PyObject_CallOneArg(type, value);
-    }
-    else {
-        exc = Py_NewRef(type);
-    }
-    if (exc != NULL && !PyExceptionInstance_Check(exc)) {
-        PyErr_Format(PyExc_TypeError, "throw() takes an exception, not %R", exc);
-        Py_CLEAR(exc);
-    }
-    if (exc != NULL && nargs == 3 && args[2] != Py_None && PyException_SetTraceback(exc, args[2]) < 0) {
-        Py_CLEAR(exc);
-    }
-    return exc;
-}
-
 static PyObject *
 Await_throw(PyObject *op, PyObject *const *args, Py_ssize_t nargs)
 {
-    PyObject *thrown = thrown_exception(args, nargs);
+    quattro_state *state = ((Await *)op)->group->state;
+    PyObject *thrown = nargs == 1 && PyExceptionInstance_Check(args[0])
+                       ? Py_NewRef(args[0]) : PyObject_Vectorcall(state->given_exception, args, nargs, NULL);
     if (thrown == NULL) {
         return NULL;
     }

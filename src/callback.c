@@ -1,7 +1,6 @@
 /* Callback: what the loop calls, at a task's end or to start what has been granted a slot. */
 
-#include "callback.h"
-#include "pyutil.h"
+#include "group.h"
 
 static PyObject *
 Callback_vectorcall(PyObject *op, PyObject *const *args, size_t nargsf, PyObject *kwnames)
@@ -32,13 +31,15 @@ Callback_vectorcall(PyObject *op, PyObject *const *args, size_t nargsf, PyObject
 }
 
 PyObject *
-Callback_new(TaskGroup *group, int (*call)(TaskGroup *self, PyObject *task), const char *name, PyCFunction method)
+Callback_new(TaskGroup *group, int (*call)(TaskGroup *self, PyObject *task), const char *qualname,
+             PyCFunction method)
 {
     Callback *self = Part_new(group->state->Callback_Type, group);
     if (self != NULL) {
         self->vectorcall = Callback_vectorcall;
         self->call = call;
-        self->name = name;
+        self->qualname = qualname;
+        self->name = strchr(qualname, '.') + 1;
         self->method = method;
     }
     return (PyObject *)self;
@@ -52,18 +53,6 @@ Callback_get_self(PyObject *op, void *Py_UNUSED(closure))
     PyObject *result;
     LOCKED(self->group, result = Py_NewRef(self->slowest == NULL ? (PyObject *)self->group : self->slowest));
     return result;
-}
-
-static PyObject *
-Callback_get_name(PyObject *op, void *qualified)
-{
-    return PyUnicode_FromFormat("%s%s", qualified == NULL ? "" : "TaskGroup.", ((Callback *)op)->name);
-}
-
-static PyObject *
-Callback_repr(PyObject *op)
-{
-    return PyUnicode_FromFormat("<callback of %R>", ((Callback *)op)->group);
 }
 
 /* task.remove_done_callback(tg._on_task_done) finds it, as it finds asyncio's. */
@@ -102,13 +91,13 @@ Callback_clear(PyObject *op)
 
 static PyMemberDef Callback_members[] = {
     {"__vectorcalloffset__", Py_T_PYSSIZET, offsetof(Callback, vectorcall), Py_READONLY, NULL},
+    {"__qualname__", Py_T_STRING, offsetof(Callback, qualname), Py_READONLY, NULL},
+    {"__name__", Py_T_STRING, offsetof(Callback, name), Py_READONLY, NULL},
     {NULL, 0, 0, 0, NULL},
 };
 
 static PyGetSetDef Callback_getset[] = {
     {"__self__", Callback_get_self, NULL, NULL, NULL},
-    {"__name__", Callback_get_name, NULL, NULL, NULL},
-    {"__qualname__", Callback_get_name, NULL, NULL, (void *)1},
     {NULL, NULL, NULL, NULL, NULL},
 };
 
@@ -117,7 +106,6 @@ static PyType_Slot Callback_slots[] = {
     {Py_tp_dealloc, Part_dealloc},
     {Py_tp_traverse, Callback_traverse},
     {Py_tp_clear, Callback_clear},
-    {Py_tp_repr, Callback_repr},
     {Py_tp_richcompare, Callback_richcompare},
     {Py_tp_hash, Callback_hash},
     {Py_tp_call, PyVectorcall_Call},

@@ -51,6 +51,7 @@ PyFunction_SetVectorcall(PyFunctionObject *function, vectorcallfunc vectorcall)
 
 #  include <structmember.h>
 #  define Py_T_PYSSIZET T_PYSSIZET
+#  define Py_T_STRING T_STRING
 #  define Py_READONLY READONLY
 #endif
 

@@ -1,22 +1,20 @@
 /* Making a task: refuse, make, adopt, queue. */
 
 #include "create.h"
-#include "callback.h"
 #include "coro.h"
 #include "ending.h"
 #include "loops.h"
-#include "pyutil.h"
 #include "slots.h"
 #include "task.h"
 #include "turn.h"
 
 /* Have a Callback of the group made with its first task, or its first one that queues; 0, or -1. */
 static int
-need_callback(TaskGroup *self, PyObject **callback, int (*call)(TaskGroup *, PyObject *), const char *name,
+need_callback(TaskGroup *self, PyObject **callback, int (*call)(TaskGroup *, PyObject *), const char *qualname,
               PyCFunction method)
 {
     if (*callback == NULL) {
-        PyObject *made = Callback_new(self, call, name, method);
+        PyObject *made = Callback_new(self, call, qualname, method);
         if (made == NULL) {
             return -1;
         }
@@ -38,7 +36,7 @@ find_hook(TaskGroup *self, PyObject **hook)
     if (is_own_method((PyObject *)self, *hook, TaskGroup__on_task_done)) {
         Py_CLEAR(*hook);
     }
-    if (need_callback(self, &self->done, end_of_task_lock_held, "_on_task_done", TaskGroup__on_task_done) < 0) {
+    if (need_callback(self, &self->done, end_of_task_lock_held, "TaskGroup._on_task_done", TaskGroup__on_task_done) < 0) {
         Py_CLEAR(*hook);
         return -1;
     }
@@ -198,7 +196,7 @@ static PyObject *
 create_queued_lock_held(TaskGroup *self, const Call *call, PyObject *hook)
 {
     ASSERT_LOCKED(self);
-    int rc = need_callback(self, &self->start, start_lock_held, "_start", NULL);
+    int rc = need_callback(self, &self->start, start_lock_held, "TaskGroup._start", NULL);
     Turn *turn = rc < 0 ? NULL : Turn_new(self, call->coro, TURN_QUEUED);
     if (turn == NULL) {
         close_coroutine(self->state, call->coro);

@@ -1,9 +1,7 @@
 /* What a task's end brings: its error, the abort, the end of the background tasks, the parent's next step. */
 
 #include "ending.h"
-#include "callback.h"
 #include "loops.h"
-#include "pyutil.h"
 #include "slots.h"
 #include "task.h"
 #include "turn.h"
@@ -98,7 +96,7 @@ stop_background_lock_held(TaskGroup *self)
     if (self->woken > 0 && !self->stop_scheduled) {
         // Who waited for a slot has been told of one: what it is about to make may be more for the background tasks to
         // serve.  They are stopped now only if this can't be put off.
-        PyObject *callback = Callback_new(self, stop_later_lock_held, "_stop", NULL);
+        PyObject *callback = Callback_new(self, stop_later_lock_held, "TaskGroup._stop", NULL);
         self->stop_scheduled = callback != NULL && call_soon(self, callback, NULL, NULL) == 0;
         collect_error(self, &first, self->stop_scheduled ? 0 : -1);
         Py_XDECREF(callback);

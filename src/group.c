@@ -1,11 +1,9 @@
 /* The type TaskGroup: its methods, what it shows, its memory; and the functions that stand for three of its methods. */
 
-#include "await.h"
 #include "create.h"
 #include "ending.h"
 #include "group.h"
 #include "loops.h"
-#include "pyutil.h"
 
 static PyObject *
 TaskGroup_new(PyTypeObject *type, PyObject *Py_UNUSED(args), PyObject *Py_UNUSED(kwargs))
@@ -93,11 +91,9 @@ TaskGroup_aexit(PyObject *op, PyObject *const *args, Py_ssize_t nargs)
     if (args[0] == Py_None) {
         return Await_new(GROUP(op), AWAIT_EXIT, NULL);
     }
-    PyObject *exc = args[1] == Py_None ? PyObject_CallNoArgs(args[0]) : Py_NewRef(args[1]);
-    if (exc != NULL && !PyExceptionInstance_Check(exc)) {
-        PyErr_Format(PyExc_TypeError, "__aexit__() expects an exception, got %R", exc);
-        Py_CLEAR(exc);
-    }
+    quattro_state *state = GROUP(op)->state;
+    PyObject *exc = PyExceptionInstance_Check(args[1]) ? Py_NewRef(args[1])
+                    : PyObject_Vectorcall(state->given_exception, args, 3, NULL);
     PyObject *self = exc == NULL ? NULL : Await_new(GROUP(op), AWAIT_EXIT, exc);
     Py_XDECREF(exc);
     return self;

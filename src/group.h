@@ -115,7 +115,7 @@ typedef struct Callback {
     TaskGroup *group;
     vectorcallfunc vectorcall;
     int (*call)(TaskGroup *self, PyObject *task);
-    const char *name;
+    const char *qualname, *name;
     PyCFunction method;         // the method of the group that does the same, NULL if there is none
     PyObject *slowest;          // in debug mode: the Task whose step, of those that the last call made, took longest
     double took;                // by loop.time()
@@ -243,7 +243,12 @@ refuse(TaskGroup *self, const char *why)
     return raise_made(PyObject_CallFunction(self->state->refusal, "Os", self, why));
 }
 
-extern PyType_Spec TaskGroup_spec;
+PyObject *Await_new(TaskGroup *group, AwaitStage stage, PyObject *exc);
+
+PyObject *Callback_new(TaskGroup *group, int (*call)(TaskGroup *self, PyObject *task), const char *qualname,
+                       PyCFunction method);
+
+extern PyType_Spec TaskGroup_spec, Turn_spec, Await_spec, Callback_spec;
 
 /* _shorten(aenter, aexit, wait_for_slot): the functions of the package's class are called without a frame from now on. */
 PyObject *TaskGroup_shorten(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t nargs);

@@ -2,7 +2,6 @@
    is ready, debug mode.  And what every loop is asked: call_soon(). */
 
 #include "loops.h"
-#include "pyutil.h"
 
 PyObject *
 schedule(TaskGroup *self, PyObject *function, PyObject *arg, PyObject *context)

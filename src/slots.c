@@ -1,10 +1,8 @@
 /* The limit: who is granted a slot, who starts, and who hears that it will not. */
 
 #include "slots.h"
-#include "callback.h"
 #include "coro.h"
 #include "loops.h"
-#include "pyutil.h"
 #include "turn.h"
 
 int

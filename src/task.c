@@ -1,7 +1,6 @@
 /* Asking a task: its callbacks, its cancellation, how it ended, who awaits it. */
 
 #include "task.h"
-#include "pyutil.h"
 
 /* The attribute of a Task of asyncio's own kind, by its descriptor, which is quicker; a new reference, or NULL on error. */
 static PyObject *

@@ -3,7 +3,6 @@
 #include "coro.h"
 #include "ending.h"
 #include "loops.h"
-#include "pyutil.h"
 #include "slots.h"
 #include "task.h"
 #include "turn.h"
@@ -220,6 +219,14 @@ turn_begin_lock_held(Turn *self)
 {
     quattro_state *state = self->group->state;
     TurnState before = self->state;
+    if (before == TURN_CANCELLED) {
+        turn_raise_cancelled(self);
+        return NULL;
+    }
+    if (before != TURN_CALL && before != TURN_GRANTED) {
+        PyErr_SetString(PyExc_RuntimeError, "a turn can begin only once, after it has been awaited");
+        return NULL;
+    }
     turn_leave_lock_held(self, TURN_RUNNING);
     int refused = turn_prepare_lock_held(self, before) < 0;
     PyObject *coro = refused ? NULL : self->coro;
@@ -249,67 +256,44 @@ turn_begin_lock_held(Turn *self)
     return coro;
 }
 
-/* `await turn` waits for the turn to come, and gives None. */
-static PySendResult
-turn_send_lock_held(Turn *self, PyObject **result)
+/* `await turn` waits for the turn to come, and gives None: NULL, without an error. */
+static PyObject *
+turn_next_lock_held(Turn *self)
 {
-    *result = NULL;
     switch (self->state) {
     case TURN_GRANTED:
         if (self->link.prev == &self->group->granted) {
-            *result = Py_NewRef(Py_None);
-            return PYGEN_RETURN;
+            return NULL;
         }
         // Others were granted a slot before it, and have yet to start.
         // fall through
     case TURN_QUEUED:
         self->blocking = 1;
-        *result = Py_NewRef(self);
-        return PYGEN_NEXT;
+        return Py_NewRef(self);
     case TURN_CALL:
-        *result = Py_NewRef(Py_None);
-        return PYGEN_RETURN;
+        return NULL;
     case TURN_CANCELLED:
         turn_raise_cancelled(self);
-        return PYGEN_ERROR;
+        return NULL;
     default:
         PyErr_SetString(PyExc_RuntimeError, "a turn can be awaited only once");
-        return PYGEN_ERROR;
+        return NULL;
     }
-}
-
-static PySendResult
-Turn_am_send(PyObject *op, PyObject *Py_UNUSED(value), PyObject **result)
-{
-    PySendResult rc;
-    TRANSITION(TURN(op)->group, rc = turn_send_lock_held(TURN(op), result));
-    return rc;
 }
 
 static PyObject *
 Turn_iternext(PyObject *op)
 {
-    PyObject *result;
-    PySendResult rc = Turn_am_send(op, Py_None, &result);
-    return iternext_result(rc, result);
+    PyObject *next;
+    TRANSITION(TURN(op)->group, next = turn_next_lock_held(TURN(op)));
+    return next;
 }
 
 static PyObject *
 Turn_begin(PyObject *op, PyObject *Py_UNUSED(ignored))
 {
-    Turn *self = TURN(op);
-    PyObject *coro = NULL;
-    BEGIN_SECTION(self->group);
-    if (self->state == TURN_CALL || self->state == TURN_GRANTED) {
-        coro = turn_begin_lock_held(self);
-    }
-    else if (self->state == TURN_CANCELLED) {
-        turn_raise_cancelled(self);
-    }
-    else {
-        PyErr_SetString(PyExc_RuntimeError, "a turn can begin only once, after it has been awaited");
-    }
-    END_SECTION();
+    PyObject *coro;
+    LOCKED(TURN(op)->group, coro = turn_begin_lock_held(TURN(op)));
     return coro;
 }
 
@@ -419,31 +403,31 @@ Turn_add_done_callback(PyObject *op, PyObject *const *args, Py_ssize_t nargs, Py
     RETURN_NONE_LOCKED(TURN(op)->group, turn_add_waker_lock_held(TURN(op), args[0], context));
 }
 
-static PyObject *
-Turn_result(PyObject *op, PyObject *Py_UNUSED(ignored))
-{
-    Turn *self = TURN(op);
-    PyObject *result = NULL;
-    BEGIN_SECTION(self->group);
-    if (self->state == TURN_CANCELLED) {
-        turn_raise_cancelled(self);
-    }
-    else if (self->state == TURN_QUEUED && !self->waiter) {
-        PyErr_SetString(self->group->state->InvalidStateError, "Result is not set.");
-    }
-    else {
-        result = Py_NewRef(Py_None);
-    }
-    END_SECTION();
-    return result;
-}
-
 static TurnState
 turn_state(PyObject *op)
 {
     TurnState state;
     LOCKED(TURN(op)->group, state = TURN(op)->state);
     return state;
+}
+
+static PyObject *
+Turn_result(PyObject *op, PyObject *Py_UNUSED(ignored))
+{
+    Turn *self = TURN(op);
+    switch (turn_state(op)) {
+    case TURN_CANCELLED:
+        LOCKED(self->group, turn_raise_cancelled(self));
+        return NULL;
+    case TURN_QUEUED:
+        if (!self->waiter) {
+            PyErr_SetString(self->group->state->InvalidStateError, "Result is not set.");
+            return NULL;
+        }
+        // fall through
+    default:
+        Py_RETURN_NONE;
+    }
 }
 
 static PyObject *
@@ -563,7 +547,6 @@ static PyType_Slot Turn_slots[] = {
     {Py_tp_iter, PyObject_SelfIter},
     {Py_tp_iternext, Turn_iternext},
     {Py_am_await, PyObject_SelfIter},
-    {Py_am_send, Turn_am_send},
     {Py_tp_methods, Turn_methods},
     {Py_tp_getset, Turn_getset},
     {0, NULL},

@@ -47,8 +47,6 @@ turn_leave_lock_held(Turn *self, TurnState state)
     }
 }
 
-extern PyType_Spec Turn_spec;
-
 /* What makes the turn its Task's done callback. */
 PyObject *turn_new_callback(Turn *self);
 

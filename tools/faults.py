@@ -184,7 +184,8 @@ def import_watched() -> None:
     """Import quattro with its calls watched, and leaks with that and with jobs that bring memory back."""
     package = importlib.util.find_spec("quattro")
     assert package is not None
-    sys.modules["quattro"] = importlib.util.module_from_spec(package)  # not run yet: before the C, which keeps run_turn()
+    # Not run yet: the C comes later, and keeps run_turn().
+    sys.modules["quattro"] = importlib.util.module_from_spec(package)
     turn: Any = importlib.import_module("quattro._turn")
     run_turn = turn.run_turn
     turn.run_turn = lambda turn: run_turn(WatchedTurn(turn))

@@ -14,7 +14,7 @@ SOURCE = Path(__file__).parents[1] / "src"
 # A name without an end is a header and the file that goes with it.
 ROOMS = """
     compat.h state.h pyutil.h coro link.h taskset.h group.h
-    loops task callback turn.h slots ending turn.c create await group.c _quattro.c
+    loops task callback.c turn.h slots ending turn.c create await.c group.c _quattro.c
 """
 ORDER = [file for room in ROOMS.split() for file in ([room] if "." in room else [f"{room}.h", f"{room}.c"])]
 

@@ -755,6 +755,7 @@ NOT_ROWS = {
         ["group->state->report_displaced", "self->state->report_late", "self->state->report_lost"],
         "ours, and ask for loop.call_exception_handler, a row above",
     ),
+    "state->given_exception": "ours, and calls exception.__init__, a row above",
     **dict.fromkeys(["state->not_a_coroutine", "state->note_callable"], "ours, and ask the victim: test_misuse.py"),
     "waker": "the Task's that waits; in a stranger's hands: test_internals.py",
 }

@@ -88,7 +88,7 @@ RULES: dict[Rule, tuple[str, str]] = {
     dealloc_untracks_first: ("    PyObject_GC_UnTrack(op);\n    type->tp_clear(op);\n", "    type->tp_clear(op);\n"),
     dealloc_drops_the_type: ("type->tp_free(op);\n    Py_DECREF(type);", "type->tp_free(op);"),
     versions_in_compat_only: ("#include <stddef.h>", "#if PY_VERSION_HEX > 0x030c0000\n#endif\n#include <stddef.h>"),
-    no_way_out_of_a_section: ("    coro = turn_begin_lock_held(self);\n", "    return NULL;\n"),
+    no_way_out_of_a_section: ("    rc = self->call(group, ", "    return ("),
     lock_held_is_called_with_the_lock: (
         "    RETURN_NONE_LOCKED(op, cancel_lock_held(GROUP(op)));\n",
         "    cancel_lock_held(GROUP(op));\n",
