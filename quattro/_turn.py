@@ -55,7 +55,7 @@ __all__ = [
 # Functions that this Python may lack, and asyncio's own of those that tools replace.
 add_awaited_by = getattr(futures, "future_add_to_awaited_by", None)
 discard_awaited_by = getattr(futures, "future_discard_from_awaited_by", None)
-eager_task_factory = getattr(tasks, "eager_task_factory", None)
+eager_task_factory: Any = getattr(tasks, "eager_task_factory", None)
 current_task = tasks.current_task
 
 # What is asked of each task, without the look-up of its name.
@@ -137,8 +137,37 @@ def create_by_name(create: Callable[..., Task[Any]], group: Any, /, *args: Any, 
     raise TypeError(f"{name}() missing 1 required positional argument: 'coro'")
 
 
-def rearm(parent: Task[Any]) -> None:
-    """Cancel a task again that was cancelled from outside, unless that has been taken back meanwhile."""
-    if parent.cancelling():
+def create_eagerly(loop: AbstractEventLoop, coro: Coroutine[Any, Any, Any], **kwargs: Any) -> Task[Any]:
+    """Create a task as a loop with the eager factory does, but named before its first step, as from 3.14 on."""
+    loop._check_closed()  # type: ignore[attr-defined]
+    task: Task[Any] = eager_task_factory(loop, coro, **kwargs)
+    return task
+
+
+def forget_task(loop: AbstractEventLoop, task: Task[Any]) -> None:
+    """Have nobody hear that a task which a closed loop has refused "was destroyed but it is pending".
+
+    asyncio's create_task() asks whether the loop is closed before there is a task.
+    """
+    if loop.is_closed():
+        task._log_destroy_pending = False  # type: ignore[attr-defined]
+
+
+def rearm(loop: AbstractEventLoop, parent: Task[Any]) -> None:
+    """Cancel a task that was cancelled from outside again, so that its next await sees that in spite of an error.
+
+    Where uncancel() does not reset a pending cancel, a timeout around the group could not take this one back: it is
+    done from the loop then, if it is still wanted.
+    """
+    if getattr(parent, "cancelling", int)() > 0:
+        if uncancel_resets:
+            _cancel_again(parent)
+        else:
+            loop.call_soon(_cancel_again, parent)
+
+
+def _cancel_again(parent: Task[Any]) -> None:
+    """Cancel a task again, unless the first cancel has been taken back meanwhile."""
+    if parent.cancelling() > 0:
         parent.uncancel()
         parent.cancel()

@@ -116,24 +116,15 @@ exit_uncancel_lock_held(Await *self)
     return rc;
 }
 
-/* The parent was cancelled from outside, and the group raises an error instead: cancel it again, so that its next
-   await sees the cancellation.  Where uncancel() does not reset a pending cancellation, a timeout around the group
-   could not take this one back: so it is done from the loop, if it is still wanted then. */
+/* The group raises an error: if the parent was cancelled from outside as well, it is cancelled again. */
 static int
 exit_rearm_lock_held(TaskGroup *group)
 {
-    quattro_state *state = group->state;
     PyObject *parent = Py_NewRef(group->parent);
-    long cancelling = task_cancelling(state, parent);
-    int rc = cancelling < 0 ? -1 : 0;
-    if (cancelling > 0 && state->uncancel_resets == Py_True) {
-        rc = call_method(parent, state->str_uncancel) < 0 ? -1 : call_method(parent, state->str_cancel);
-    }
-    else if (cancelling > 0) {
-        rc = call_soon(group, state->rearm, parent, NULL);
-    }
+    PyObject *result = PyObject_CallFunctionObjArgs(group->state->rearm, group->loop, parent, NULL);
     Py_DECREF(parent);
-    return rc;
+    Py_XDECREF(result);
+    return result == NULL ? -1 : 0;
 }
 
 /* Where an exception object is in a list of errors, first; -1 if it is not there.  Compared, never followed. */

@@ -150,17 +150,13 @@ call_is_plain(quattro_state *state, const Call *call)
     return known == PyTuple_GET_SIZE(call->kwnames);
 }
 
-/* A loop that is closed has refused the first step of a new task.  asyncio's create_task() asks that before there is a
-   task, so nobody may hear that this one "was destroyed but it is pending". */
+/* The loop has refused the first step of a new task. */
 static void
-forget_refused_task(TaskGroup *self, PyObject *task)
+forget_task(TaskGroup *self, PyObject *task)
 {
     PyObject *exc = PyErr_GetRaisedException();
-    int closed = call_is_true(self->loop, self->state->str_is_closed);
-    if (closed > 0) {
-        (void)PyObject_SetAttr(task, self->state->str__log_destroy_pending, Py_False);
-    }
-    report_unraisable(self->loop);      // if one of them has failed
+    Py_XDECREF(PyObject_CallFunctionObjArgs(self->state->forget_task, self->loop, task, NULL));
+    report_unraisable(self->loop);
     PyErr_SetRaisedException(exc);
 }
 
@@ -199,7 +195,7 @@ make_task_directly(TaskGroup *self, const Call *call, int eager)
     if (args != NULL && kwargs != NULL) {
         task = type->tp_new(type, args, kwargs);
         if (task != NULL && type->tp_init(task, args, kwargs) < 0) {
-            forget_refused_task(self, task);
+            forget_task(self, task);
             Py_CLEAR(task);
         }
     }
@@ -251,23 +247,12 @@ make_task(TaskGroup *self, const Call *call, int park, int *direct)
     }
     PyObject *task = NULL;
     int has_eager_start = call_has(call, state->str_eager_start);
-    int by_factory = !LOOP_PASSES_KEYWORDS && kind == LOOP_STOCK_EAGER && plain && !has_eager_start;
-    if (by_factory) {
-        // One that is closed says so before there is a task.
-        int closed = call_is_true(self->loop, state->str_is_closed);
-        if (closed < 0) {
-            Py_DECREF(create_task);
-            return NULL;
-        }
-        by_factory = !closed;
-    }
     if (!TASK_TAKES_EAGER_START && kind == LOOP_DIRECT && has_eager_start) {
         // uvloop would ignore it.
         PyErr_SetString(PyExc_TypeError, "eager_start needs CPython 3.12 or newer");
     }
-    else if (by_factory) {
-        // The loop would set the name when the task has already run.
-        task = call_with_keywords(state->eager_task_factory, self->loop, call);
+    else if (!LOOP_PASSES_KEYWORDS && kind == LOOP_STOCK_EAGER && plain && !has_eager_start) {
+        task = call_with_keywords(state->create_eagerly, self->loop, call);
     }
     else {
         task = call_with_keywords(create_task, NULL, call);

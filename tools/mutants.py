@@ -82,13 +82,6 @@ MUTANTS = [
         before=(3, 13),
     ),
     Mutant("the outside cancel is lost in errors", "if (exit_rearm_lock_held(group) < 0) {", "if (0) {", "group"),
-    Mutant(
-        "it is given back at once",
-        "cancelling > 0 && state->uncancel_resets",
-        "cancelling > 0",
-        "group",
-        before=(3, 13),
-    ),
     # The parent that steps within the last callback, and the loop that says whether anything else is ready.
     Mutant(
         "the parent never steps early",

@@ -744,12 +744,10 @@ NOT_ROWS = {
     "state->task_done": OWN,
     "self->state->current_task": OWN,
     "PyExc_StopIteration": "CPython's own",
-    "_log_destroy_pending": "of asyncio's own Task",
-    "is_closed": "of a loop that has refused a task: test_hostile.py",
     "time": "in debug mode, where asyncio's loop has just asked it",
     "copy": "a function of ours",
     **dict.fromkeys(["state->partial", "by_name", "state->run_turn", "self->state->new_done_future"], "ours"),
-    **dict.fromkeys(["state->low_limit", "self->state->refusal"], "ours"),
+    **dict.fromkeys(["state->low_limit", "self->state->refusal", "self->state->forget_task", "group->state->rearm"], "ours"),
     **dict.fromkeys(["create_task", "create_background_task"], "of our own type"),
     **dict.fromkeys(
         ["group->state->report_displaced", "self->state->report_late", "self->state->report_lost"],

@@ -116,18 +116,18 @@ async def test_group_that_is_kept_while_it_is_freed(kept: list[Any]) -> None:
 @pytest.mark.skipif(not (3, 12) <= sys.version_info < (3, 14), reason="the loop makes eager tasks with every keyword")
 @pytest.mark.loops("eager")
 async def test_eager_loop_that_cannot_say_whether_it_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Then create_task() raises that, and the coroutine is closed."""
+    """Then create_task() raises what asyncio's would, and the coroutine is closed."""
     loop = asyncio.get_running_loop()
     if type(loop).__module__.startswith("uvloop"):
         return
 
-    def unsure() -> bool:
+    def unsure() -> None:
         raise LookupError("unsure")
 
     async with TaskGroup() as tg:
         coro = noop()
         with monkeypatch.context() as patch:
-            patch.setattr(loop, "is_closed", unsure)
+            patch.setattr(loop, "_check_closed", unsure)
             with pytest.raises(LookupError, match="unsure"):
                 tg.create_task(coro, name="named")
         assert coro.cr_frame is None
