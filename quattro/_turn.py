@@ -140,8 +140,8 @@ def create_by_name(create: Callable[..., Task[Any]], group: Any, /, *args: Any, 
 def create_eagerly(loop: AbstractEventLoop, coro: Coroutine[Any, Any, Any], **kwargs: Any) -> Task[Any]:
     """Create a task as a loop with the eager factory does, but named before its first step, as from 3.14 on."""
     loop._check_closed()  # type: ignore[attr-defined]
-    task: Task[Any] = eager_task_factory(loop, coro, **kwargs)
-    return task
+    # No name for the task here: its error leads to this frame, which would make a cycle.
+    return eager_task_factory(loop, coro, **kwargs)  # type: ignore[no-any-return]
 
 
 def forget_task(loop: AbstractEventLoop, task: Task[Any]) -> None:
