@@ -32,7 +32,9 @@ html_title = f"quattro {release}"
 html_static_path = ["_static"]
 html_css_files = ["quattro.css"]
 html_show_copyright = False
+html_use_index = False  # the reference is one page
 copybutton_selector = "div:not(.highlight-output) > div.highlight > pre"
+copybutton_exclude = ".gp, .go"  # the prompts of the reference's examples, and what they print
 
 autodoc_member_order = "bysource"
 autodoc_typehints = "none"  # signatures come from the stub, see below

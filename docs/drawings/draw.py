@@ -17,7 +17,7 @@ from typing import Any
 from quattro import TaskGroup
 
 FOLDER = Path(__file__).parent
-WIDTH, LABELS, ROW, BAR = 400, 84, 26, 16
+WIDTH, LABELS, ROW, BAR = 400, 88, 26, 16
 FONT = 'font-family="var(--font-stack, sans-serif)" font-size="13" fill="currentColor"'
 BARS = {
     "runs": 'fill="#2f8f83"',

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import itertools
 import re
 import subprocess
 import sys
@@ -62,6 +63,18 @@ def test_programs_fit_the_column(page: Path) -> None:
     programs = re.compile(r"^```+(?:python|output|shell|{code-block}.*)\n(.*?)^```+$", re.MULTILINE | re.DOTALL)
     for block in programs.findall(page.read_text(encoding="utf-8")):
         assert [line for line in block.splitlines() if len(line) > 84] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_headings_are_in_order(page: Path) -> None:
+    """A page has one title, and no heading skips a level."""
+    text = page.read_text(encoding="utf-8")
+    if included := re.match("```{include} (.+)", text):
+        text = (page.parent / included[1]).read_text(encoding="utf-8")
+    prose = re.sub(r"^(```+).*?^\1$", "", text, flags=re.MULTILINE | re.DOTALL)
+    levels = [len(marks) for marks in re.findall("^(#+) ", prose, re.MULTILINE)]
+    assert levels[0] == levels.count(1) == 1
+    assert all(below <= above + 1 for above, below in itertools.pairwise(levels))
 
 
 def test_guides_and_reference_link_to_each_other() -> None:
