@@ -9,6 +9,7 @@ import re
 import signal
 import sys
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from typing import Any, NoReturn
 from urllib.parse import urlsplit
 
@@ -21,6 +22,11 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """End the program with the exit code for a wrong command line."""
         self.exit(2, f"{self.prog}: {message}\n")
+
+    def print_help(self, file: Any = None) -> None:
+        """Print the help, if somebody reads it."""
+        with suppress(KeyboardInterrupt):
+            say(self.format_help().rstrip())
 
 
 def whole_number(least: int, most: int | None = None) -> Callable[[str], int]:
@@ -85,6 +91,11 @@ def regex(text: str) -> re.Pattern[str]:
         return re.compile(text)
     except re.error as error:
         raise argparse.ArgumentTypeError(f"{text!r} is no regular expression: {error}") from None
+
+
+def counted(number: int, one: str, many: str) -> str:
+    """Say how many there are: 1 file, 2 files."""
+    return f"{number} {one if number == 1 else many}"
 
 
 def say(text: str) -> None:

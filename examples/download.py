@@ -31,7 +31,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 from stamina.instrumentation import RetryDetails
 from yarl import URL
 
-from command_line import Parser, positive, run, say, web_address, whole_number
+from command_line import Parser, counted, positive, run, say, web_address, whole_number
 from quattro import TaskGroup
 from web_errors import WEB_ERRORS, in_words, may_pass
 
@@ -125,7 +125,8 @@ class Downloader:
                 say(f"{url}: {in_words(error, timeout=self.args.timeout)}")
             else:
                 saved += 1
-        parts = [f"{saved} files", f"{self.received} bytes", f"{self.retries} retries", f"{failed} failed"]
+        parts = [counted(saved, "file", "files"), counted(self.received, "byte", "bytes")]
+        parts += [counted(self.retries, "retry", "retries"), f"{failed} failed"]
         if interrupted:
             parts.append(f"{missing} missing")
         say(("interrupted: " if interrupted else "") + ", ".join(parts))

@@ -30,7 +30,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 from rich.table import Column, Table
 from yarl import URL
 
-from command_line import Parser, positive, regex, run, web_address, whole_number
+from command_line import Parser, counted, positive, regex, run, web_address, whole_number
 from library_site import library_site
 from page import MAX_SIZE, Page, read_page
 from quattro import TaskGroup
@@ -191,7 +191,8 @@ class LinkChecker:
     def summary(self, *, interrupted: bool) -> str:
         """Say in a line how much was looked at."""
         total = len(self.accepted)
-        parts = [f"interrupted: {self.checked} of {total} checked" if interrupted else f"{total} links checked"]
+        links = f"interrupted: {self.checked} of {total}" if interrupted else counted(total, "link", "links")
+        parts = [f"{links} checked"]
         parts.append(f"{len(self.broken)} broken")
         parts += [f"{count} {why}" for why, count in Counter(self.skipped.values()).items()]
         if self.cut_off:

@@ -5,8 +5,8 @@
 
 The last stage is the one task of the group. It ends when it has seen enough. The stages before it never end by
 themselves: they are background tasks, so they live exactly as long as the last stage wants more. The queues
-between them are short, which keeps a fast sensor from filling the memory. Should a connection break, the pump's error
-ends all of it.
+between them are short, which keeps a fast sensor from filling the memory. Should a connection break, or fall silent,
+the pump's error ends all of it.
 
 Without an address the sensors are served from a loopback port. Needs rich.
 """
@@ -27,7 +27,7 @@ from typing import NamedTuple, NoReturn
 from rich.console import Console
 from rich.table import Table
 
-from command_line import Parser, host_and_port, run, whole_number
+from command_line import Parser, counted, host_and_port, positive, run, whole_number
 from quattro import TaskGroup
 
 Address = tuple[str, int]
@@ -59,8 +59,9 @@ class Summary:
 class Pipeline:
     """The stages, and the queues between them."""
 
-    def __init__(self, wanted: int) -> None:
+    def __init__(self, wanted: int, timeout: float) -> None:
         self.wanted = wanted
+        self.timeout = timeout
         self.lines: Queue[bytes] = Queue(10)
         self.readings: Queue[Reading] = Queue(10)
         self.summaries: dict[str, Summary] = {}
@@ -79,11 +80,19 @@ class Pipeline:
         """Move lines from a connection to the queue; when the queue is full, the sensor has to wait."""
         reader, writer = await asyncio.open_connection(host, port)
         try:
-            while line := await reader.readline():
+            while line := await self.read(reader):
                 await self.lines.put(line)
             raise ConnectionError("the sensors hung up")
         finally:
             writer.close()
+
+    async def read(self, reader: StreamReader) -> bytes:
+        """Read a line; to wait for ever for one helps nobody."""
+        try:
+            async with asyncio.timeout(self.timeout):
+                return await reader.readline()
+        except TimeoutError:
+            raise TimeoutError(f"nothing came for {self.timeout:g} s") from None
 
     async def parse(self) -> NoReturn:
         """Make readings of lines, and count those that make no sense."""
@@ -112,7 +121,8 @@ class Pipeline:
         if self.summaries:
             console.print(table)
         count = sum(summary.count for summary in self.summaries.values())
-        console.print(f"{count} readings, {self.garbled} lines not understood")
+        lines = counted(self.garbled, "line", "lines")
+        console.print(f"{counted(count, 'reading', 'readings')}, {lines} not understood")
 
 
 async def sensors(writer: StreamWriter) -> None:
@@ -166,12 +176,13 @@ def parse_arguments() -> argparse.Namespace:
     add("--readings", type=whole_number(1), default=5_000, help="how many to read (default: %(default)s)")
     add("--pumps", type=whole_number(1, 1000), default=2, help="connections (default: %(default)s)")
     add("--parsers", type=whole_number(1, 1000), default=3, help="tasks that parse (default: %(default)s)")
+    add("--timeout", type=positive, default=30, help="seconds without a line (default: %(default)s)")
     return parser.parse_args()
 
 
 async def main(args: argparse.Namespace) -> int:
     """Return the exit code: 1 if a connection broke before enough had been read, 130 after Ctrl-C."""
-    pipeline, code = Pipeline(args.readings), 0
+    pipeline, code = Pipeline(args.readings, args.timeout), 0
     source = nullcontext(args.address) if args.address else loopback_sensors()
     try:
         await pipeline.run(source, args.pumps, args.parsers)

@@ -266,6 +266,24 @@ def test_pipeline_breaks() -> None:
     run(body)
 
 
+def test_pipeline_falls_silent() -> None:
+    """Sensors that stop to speak end it with an error; one line of theirs is one line, and not lines."""
+
+    async def body() -> None:
+        async def send(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            writer.write(b'{"sensor": "a", "celsius": 1}\nnonsense\n')
+            await reader.read()
+            writer.close()
+
+        async with await asyncio.start_server(send, "127.0.0.1", 0) as server:
+            address = "{}:{}".format(*server.sockets[0].getsockname())
+            async with Example.started("pipeline.py", address, "--pumps", "1", "--timeout", "0.1") as example:
+                printed = await example.end(1, "cannot be read: nothing came for 0.1 s\n")
+        assert printed.endswith("\n1 reading, 1 line not understood\n")
+
+    run(body)
+
+
 @needs_sigint
 def test_pipeline_interrupted() -> None:
     """Ctrl-C gives the report so far and 130."""
@@ -434,7 +452,7 @@ def test_download_interrupted(tmp_path: Path) -> None:
                 example.process.send_signal(signal.SIGINT)
                 assert await example.end(130) == (
                     f"{urls[1]}: not downloaded\n{urls[2]}: not downloaded\n"
-                    "interrupted: 1 files, 7 bytes, 0 retries, 0 failed, 2 missing\n"
+                    "interrupted: 1 file, 7 bytes, 0 retries, 0 failed, 2 missing\n"
                 )
                 release.set()
         assert contents(tmp_path) == {"1": b"content"}
@@ -533,15 +551,16 @@ needs_sigpipe = pytest.mark.skipif(sys.platform == "win32", reason="Windows has 
         ["download.py", "--rate", "1000", "--pause", "0.01", "--tries", "20", "--into"],
         ["pipeline.py", "--readings", "10"],
         ["chat.py", "--port", "0"],
+        ["chat.py", "--help"],
     ],
-    ids=lambda command: command[0],
+    ids=" ".join,
 )
 def test_nobody_reads(command: list[str], tmp_path: Path) -> None:
     """`python examples/... | true` ends, and says nothing of it."""
     reader, writer = os.pipe()
     os.close(reader)
     into = [str(tmp_path)] if command[-1] == "--into" else []
-    env = os.environ | {"PYTHONPATH": str(Path(quattro.__file__).parents[1])}
+    env = os.environ | {"PYTHONPATH": str(Path(quattro.__file__).parents[1]), "PYTHONUNBUFFERED": ""}
     done = subprocess.run(
         [sys.executable, str(EXAMPLES / command[0]), *command[1:], *into],
         env=env,
@@ -602,6 +621,7 @@ def refuse(arguments: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest
         ("--readings: must be", ["pipeline.py", "--readings", "0"]),
         ("--pumps: must be", ["pipeline.py", "--pumps", "0"]),
         ("--parsers: must be", ["pipeline.py", "--parsers", "0"]),
+        ("--timeout: must be", ["pipeline.py", "--timeout", "0"]),
         ("'127.0.0.1' is not HOST:PORT", ["pipeline.py", "127.0.0.1"]),
         ("':80' is not HOST:PORT", ["pipeline.py", ":80"]),
         ("Port out of range", ["pipeline.py", "127.0.0.1:80000"]),
