@@ -1,6 +1,6 @@
 """Measure, and print tables.
 
-    python benchmarks/bench.py --rows     the rows that have floors, and who they are compared with
+    python benchmarks/bench.py --rows     the rows with targets, and who they are compared with
     python benchmarks/bench.py            everything
     --only TEXT, --loop NAME              less
     --json FILE                           keep the results, for pyperf and for report.py
@@ -82,7 +82,7 @@ def measure_all(
 ) -> Iterator[tuple[str, list[float], str]]:
     """The name of each benchmark, its values and their unit."""
     for loop in loops:
-        workloads = [workload for workload in ROWS + MORE + MAPPED if workload.floors or not rows]
+        workloads = [workload for workload in ROWS + MORE + MAPPED if workload.targets or not rows]
         workloads = workloads + GROWTH if growth and loop == "asyncio" else workloads
         for workload in workloads:
             if only not in workload.name:
@@ -91,7 +91,7 @@ def measure_all(
                 name
                 for name in workload.cases
                 if not (name == TRIO and loop != "asyncio")
-                and (not rows or name in (OURS, BARE, HOOKED) or name in workload.floors)
+                and (not rows or name in (OURS, BARE, HOOKED) or name in workload.targets)
             ]
             for name, values in measure(workload, loop, names, min(repeat, workload.turns or repeat)).items():
                 yield title(loop, workload.name, name), values, "second"
@@ -121,7 +121,7 @@ def in_processes(number: int, rows: bool) -> list[pyperf.Benchmark]:
 def main() -> None:
     """The command."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rows", action="store_true", help="the rows that have floors, and who they are compared with")
+    parser.add_argument("--rows", action="store_true", help="the rows with targets, and who they are compared with")
     parser.add_argument("--growth", action="store_true", help="up to a million tasks as well")
     parser.add_argument("--only", default="", help="workloads whose name contains this")
     parser.add_argument("--loop", choices=LOOPS, action="append")

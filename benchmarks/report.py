@@ -47,9 +47,9 @@ def ratio(theirs: Values, ours: Values) -> tuple[float, float, float]:
     return median, low, high
 
 
-def floor(loop: str, workload: str, name: str) -> float | None:
+def target(loop: str, workload: str, name: str) -> float | None:
     """What is wanted, if anything is."""
-    wanted = WORKLOADS[workload].floors.get(name)
+    wanted = WORKLOADS[workload].targets.get(name)
     return wanted[loop == "uvloop"] if wanted else None
 
 
@@ -72,7 +72,7 @@ def print_tables(suite: Iterable[pyperf.Benchmark]) -> None:
                 if name != OURS:
                     median, low, high = ratio(values, implementations[OURS])
                     line += f"   x {median:5.2f} ({low:.2f} to {high:.2f})"
-                    if wanted := floor(loop, workload, name):
+                    if wanted := target(loop, workload, name):
                         line += f"   target {wanted:.2f}: {'passed' if median >= wanted else 'NOT YET'}"
                 print(line)
 
@@ -126,13 +126,13 @@ def real(table: Table) -> str:
 def rows_table(tables: dict[str, Table]) -> Iterator[list[str]]:
     """A line a comparison, with the ratio on each Python and loop, and the target."""
     for workload in ROWS + MAPPED:
-        for name in workload.floors:
+        for name in workload.targets:
             for loop in ("asyncio", "uvloop"):
-                cells = [workload.name, shown(name), loop, f"{floor(loop, workload.name, name):.2f}"]
+                cells = [workload.name, shown(name), loop, f"{target(loop, workload.name, name):.2f}"]
                 for table in tables.values():
                     measured = table[loop][workload.name]
                     median, low, high = ratio(measured[name], measured[OURS])
-                    mark = "**" if median >= (floor(loop, workload.name, name) or 0) else ""
+                    mark = "**" if median >= (target(loop, workload.name, name) or 0) else ""
                     cells += [f"{mark}{median:.2f}{mark} ({low:.2f} to {high:.2f})"]
                 yield cells
 

@@ -72,7 +72,7 @@ class Workload:
     cases: dict[str, Case]
     units: int = N  # how many of `unit` one run makes
     unit: str = "task"
-    floors: dict[str, tuple[float, float]] = field(default_factory=dict)  # times ours: asyncio's loop, uvloop
+    targets: dict[str, tuple[float, float]] = field(default_factory=dict)  # times ours: asyncio's loop, uvloop
     turns: int | None = None  # at most, where one takes long
 
 
@@ -208,23 +208,23 @@ ROWS = [
         "eager_start=True",
         {name: partial(flat_eager, group, noop, N) for name, group in GROUPS.items() if name != NAMESAKE}
         | {BARE: partial(bare_eager, noop, N)},
-        floors={STOCK: (1.40, 1.40)},
+        targets={STOCK: (1.40, 1.40)},
     ),
     Workload(
         "empty group",
         {name: partial(empty, group, N) for name, group in EMPTY.items()},
         unit="group",
-        floors={STOCK: (1.5, 1.5)},
+        targets={STOCK: (1.5, 1.5)},
     ),
     Workload(
         "limit 10, noop",
         everyone_limited(noop, N, 10),
-        floors={SEMAPHORE: (1.80, 1.52), NAMESAKE: (2.1, 1.8)} | at_most(1.22, 1.72),
+        targets={SEMAPHORE: (1.80, 1.52), NAMESAKE: (2.1, 1.8)} | at_most(1.22, 1.72),
     ),
     Workload(
         "limit 10, sleep(0)",
         everyone_limited(sleep0, N, 10, trio_sleep0),
-        floors={SEMAPHORE: (2.30, 2.15), NAMESAKE: (2.5, 2.25)} | at_most(1.05, 1.30),
+        targets={SEMAPHORE: (2.30, 2.15), NAMESAKE: (2.5, 2.25)} | at_most(1.05, 1.30),
     ),
     Workload(
         "callables",
@@ -233,13 +233,13 @@ ROWS = [
             "quattro, coroutines": partial(flat, quattro.TaskGroup, noop, N),
             BARE: partial(bare, noop, N),
         },
-        floors=at_most(1.4, 1.5),
+        targets=at_most(1.4, 1.5),
     ),
     Workload(
         "callables, limit 10",
         {OURS: partial(limited_callables, quattro.TaskGroup, noop, N, 10)}
         | {name: case for name, case in everyone_limited(noop, N, 10).items() if name != OURS},
-        floors=at_most(1.1, 1.3),
+        targets=at_most(1.1, 1.3),
     ),
     Workload(
         "background, cancelled at exit",
@@ -249,18 +249,18 @@ ROWS = [
             BY_HAND: partial(cancelled_by_hand, asyncio.TaskGroup, N),
             BARE: partial(bare_cancelled, N),
         },
-        floors={NAMESAKE: (2.0, 2.0), BY_HAND: (1.05, 1.05)} | at_most(1.20, 1.20),
+        targets={NAMESAKE: (2.0, 2.0), BY_HAND: (1.05, 1.05)} | at_most(1.20, 1.20),
     ),
     Workload(
         "abort, 10,000 waiting",
         {name: partial(abort, group, N) for name, group in GROUPS.items()} | {BARE: partial(bare_cancelled, N)},
-        floors={STOCK: (1.22, 1.38)} | at_most(1.17, 1.10),
+        targets={STOCK: (1.22, 1.38)} | at_most(1.17, 1.10),
     ),
     *(
         Workload(
             f"a slot first, limit {limit}, {name}",
             {who: partial(run, job, N, limit) for who, run in PRODUCING.items()},
-            floors={ACQUIRED: (1.5, 1.5)},
+            targets={ACQUIRED: (1.5, 1.5)},
         )
         for limit in (10, 100)
         for name, job in (("noop", noop), ("sleep(0)", sleep0))
@@ -316,9 +316,9 @@ MAPPED = [
         f"map, {name}",
         {who: partial(run, job, N, 10) for who, run in MAPS.items()},
         unit="item",
-        floors={AS_COMPLETED: floor} if floor else {},
+        targets={AS_COMPLETED: target} if target else {},
     )
-    for name, job, floor in (("sleep(0)", same_later, (2.0, 2.0)), ("noop", same, None))
+    for name, job, target in (("sleep(0)", same_later, (2.0, 2.0)), ("noop", same, None))
 ]
 
 
