@@ -16,7 +16,7 @@ from matplotlib.axes import Axes
 from report import RESULTS, Table, by_loop, shown
 
 FOLDER = Path(__file__).parent.parent / "docs" / "_static"
-GREY = "#7a828a"
+GREY = "#747c84"
 OURS_COLOUR, OTHER_COLOUR, BARE_COLOUR = "#2f8f83", "#8d9bb5", "#c9a24b"
 COLOURS = {OURS: OURS_COLOUR, f"{OURS}, callables": OURS_COLOUR, BARE: BARE_COLOUR}
 

@@ -119,7 +119,8 @@ def real(table: Table) -> str:
     ours, (slower, low, high) = statistics.median(echo[OURS]) * 1e6, ratio(echo[SEMAPHORE], echo[OURS])
     return (
         f"A request to an echo server on the same machine, fifty at a time, takes {ours:.0f} µs of CPU time; with "
-        f"`asyncio.TaskGroup` and a Semaphore it takes {slower:.2f} times that ({low:.2f} to {high:.2f})."
+        f"`asyncio.TaskGroup` and a Semaphore it takes {slower:.2f} times that (the middle half of the turns: "
+        f"{low:.2f} to {high:.2f})."
     )
 
 
@@ -176,13 +177,14 @@ def memory_table(tables: dict[str, Table]) -> str:
 
 
 def machine(suites: dict[str, pyperf.BenchmarkSuite]) -> str:
-    """What it was measured on."""
+    """What it was measured on, and how often."""
     lines = []
     for suite in suites.values():
         about = suite.get_metadata()
+        turns = max(benchmark.get_nvalue() for benchmark in suite)
         lines.append(
             f"- CPython {about['python_version']}, {about['python_compiler']}, on {about['platform']}, "
-            f"{about['cpu_model_name']}, {about['cpu_count']} cores"
+            f"{about['cpu_model_name']}, {about['cpu_count']} cores; {turns} turns"
         )
     return "\n".join(lines)
 
