@@ -26,6 +26,7 @@ BARS = {
     "cleans up": 'fill="#c9a24b"',
 }
 ERROR = "#d64550"
+GROUND = "var(--color-background-primary, white)"
 DASHED = 'stroke-dasharray="5 3"'
 
 
@@ -187,8 +188,9 @@ def text(x: float, y: float, words: str, more: str = "") -> str:
 
 
 def cross(x: float, y: float, colour: str) -> str:
-    """Where something ends before its time."""
-    return f'<path d="M{x - 4:g} {y - 4:g}l8 8m0-8l-8 8" stroke="{colour}" stroke-width="2.5" fill="none"/>'
+    """Where something ends before its time, set off from its bar."""
+    path = f'<path d="M{x - 4:g} {y - 4:g}l8 8m0-8l-8 8" fill="none" stroke='
+    return f'{path}"{GROUND}" stroke-width="6"/>{path}"{colour}" stroke-width="2.5"/>'
 
 
 def picture(name: str, label: str, height: float, parts: list[str]) -> str:
@@ -210,7 +212,7 @@ def timeline(name: str, label: str, programs: dict[str, Callable[[Stage], Awaita
         if title:
             parts.append(text(0, y + 15, title, 'font-weight="bold"'))
             y += 24
-        top = y
+        top, below = y, len(parts)
         for row, bars in stage.rows.items():
             parts.append(text(LABELS - 8, y + 17, row, 'text-anchor="end"'))
             for kind, begin, end in bars:
@@ -224,7 +226,7 @@ def timeline(name: str, label: str, programs: dict[str, Callable[[Stage], Awaita
                 parts.append(cross(LABELS + end * tick, y + 13, ERROR if kind == "fails" else "currentColor"))
             y += ROW
         end = LABELS + stage.now * tick
-        parts.append(f'<path d="M{end:.1f} {top:g}V{y + 4:g}" stroke="currentColor" stroke-width="1.5"/>')
+        parts.insert(below, f'<path d="M{end:.1f} {top:g}V{y + 4:g}" stroke="currentColor" stroke-width="1.5"/>')
         parts.append(text(end, y + 17, "the block ends", 'text-anchor="end"'))
         y += 34
     x = 0.0
