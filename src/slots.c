@@ -85,8 +85,8 @@ withdraw_if_cancelled_lock_held(TaskGroup *self, Turn *turn)
     }
     turn_leave_lock_held(turn, TURN_CANCELLED);
     turn->slot = 0;
-    self->slots--;
     turn_close_coro(turn);
+    self->slots--;              // last, as what is called in between may look at the group
     return 1;
 }
 
