@@ -205,9 +205,7 @@ static PyObject *
 TaskGroup_get_concurrency_limit(PyObject *op, void *Py_UNUSED(closure))
 {
     Py_ssize_t limit;
-    BEGIN_SECTION(op);
-    limit = GROUP(op)->limit;
-    END_SECTION();
+    LOCKED(op, limit = GROUP(op)->limit);
     return limit == 0 ? Py_NewRef(Py_None) : PyLong_FromSsize_t(limit);
 }
 
@@ -261,9 +259,7 @@ static PyObject *
 TaskGroup_get_flag(PyObject *op, void *offset)
 {
     int value;
-    BEGIN_SECTION(op);
-    value = *((char *)op + (size_t)offset);
-    END_SECTION();
+    LOCKED(op, value = *((char *)op + (size_t)offset));
     return PyBool_FromLong(value);
 }
 
@@ -275,9 +271,7 @@ TaskGroup_set_parent_cancel_requested(PyObject *op, PyObject *value, void *Py_UN
     if (truth < 0) {
         return -1;
     }
-    BEGIN_SECTION(op);
-    GROUP(op)->parent_cancel_requested = truth != 0;
-    END_SECTION();
+    LOCKED(op, GROUP(op)->parent_cancel_requested = truth != 0);
     return 0;
 }
 
@@ -336,9 +330,7 @@ TaskGroup_clear(PyObject *op)
     }
     GROUP_TOOLS(CLEAR)
     GROUP_CALLBACKS(CLEAR)
-    BEGIN_SECTION(op);
-    drop_turns_lock_held(self, 0);
-    END_SECTION();
+    LOCKED(op, drop_turns_lock_held(self, 0));
     self->background = 0;
     TaskSet_clear(&self->tasks);
     return 0;
