@@ -77,15 +77,15 @@ def not_a_coroutine(value: object) -> TypeError:
 
 def given_exception(kind: Any, value: Any = None, traceback: TracebackType | None = None, /) -> BaseException:
     """Give the exception that throw() or __aexit__() is called with, where it is not an instance alone."""
-    if isinstance(value, BaseException):
-        error = value
-    elif isinstance(kind, type) and issubclass(kind, BaseException):
-        error = kind() if value is None else kind(value)
-    else:
-        error = kind
-    if not isinstance(error, BaseException):
+    # Asked for its type: isinstance() believes what an object says of itself.
+    error: BaseException = value
+    if not issubclass(type(value), BaseException):
+        is_class = isinstance(kind, type) and issubclass(kind, BaseException)
+        error = kind if not is_class else kind() if value is None else kind(value)
+    if not issubclass(type(error), BaseException):
         raise TypeError(f"an exception was expected, got {error!r}")
-    return error if traceback is None else error.with_traceback(traceback)
+    # Not by a method of its own, which may return anything.
+    return error if traceback is None else BaseException.with_traceback(error, traceback)
 
 
 def note_callable(error: TypeError, function: Callable[[], Any]) -> None:

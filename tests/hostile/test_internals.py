@@ -9,6 +9,7 @@ import sys
 import weakref
 from contextvars import Context, ContextVar, copy_context
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from helpers import fail, forever, noop, settle
@@ -156,6 +157,34 @@ async def test_what_can_be_thrown_into_an_exit() -> None:
         with pytest.raises(expected):
             leaving.throw(*args)
         leaving.close()  # what was not thrown has not begun it
+
+
+async def test_what_cannot_be_thrown_into_an_exit() -> None:
+    """What only says that it is an exception is none, and what with_traceback() returns does not count."""
+
+    class Odd(Exception):
+        def with_traceback(self, tb: Any) -> Any:
+            return 42
+
+    with pytest.raises(KeyError) as caught:
+        raise KeyError
+    for use in (lambda: TaskGroup().__aexit__(None, None, None), TaskGroup().__aenter__, TaskGroup().wait_for_slot):
+        for args, expected in (
+            ((Mock(spec=ValueError),), TypeError),
+            ((KeyError, Mock(spec=ValueError)), KeyError),
+            ((Odd, None, caught.tb), Odd),
+            ((Odd(), None, caught.tb), Odd),
+        ):
+            awaitable: Any = use()
+            with pytest.raises(expected):
+                awaitable.throw(*args)
+            awaitable.close()
+    group = TaskGroup()
+    await group.__aenter__()
+    leaving: Any = group.__aexit__(Odd, None, caught.tb)  # type: ignore[arg-type]
+    with pytest.raises(ExceptionGroup) as raised:
+        await leaving
+    assert [type(error) for error in raised.value.exceptions] == [Odd]
 
 
 async def test_an_exit_that_another_error_is_thrown_into() -> None:
