@@ -181,12 +181,12 @@ class TaskGroup(_Core, _Stock):
             ...     print(tg.statistics())
             TaskGroupStatistics(running=2, queued=1, background=0, concurrency_limit=2)
         """
-        _, background, queued, _, running = self._counts()
+        _, background, queued, _, running = _Core._counts(self)  # a subclass may have something else of this name
         return TaskGroupStatistics(running, queued, background, self.concurrency_limit)
 
     def __repr__(self) -> str:
         words = "<TaskGroup"
-        for name, count in zip(("tasks", "background", "queued", "errors"), self._counts(), strict=False):
+        for name, count in zip(("tasks", "background", "queued", "errors"), _Core._counts(self), strict=False):
             if count:
                 words += f" {name}={count}"
         return words + (" cancelling>" if self._aborting else " entered>" if self._entered else ">")

@@ -143,6 +143,21 @@ async def test_a_task_that_is_done_is_not_cancelled(cls: Any) -> None:
     assert cancelled == ["waits"]
 
 
+async def test_a_name_of_ours_that_a_subclass_takes() -> None:
+    """A subclass may have an attribute that is called as the one private method that asyncio's group has not."""
+
+    class Counting(TaskGroup):
+        def __init__(self) -> None:
+            super().__init__()
+            self._counts: dict[str, int] = {}
+
+    async with Counting() as tg:
+        tg.create_task(noop())
+        assert repr(tg) == "<TaskGroup tasks=1 entered>" and tg.statistics().running == 1
+    with pytest.raises(RuntimeError, match="is finished"):
+        tg.create_task(noop())
+
+
 def test_reload_after_asyncio_has_been_given_the_group() -> None:
     """importlib.reload(quattro) after ``asyncio.TaskGroup = quattro.TaskGroup``, as in notebooks, makes it anew."""
     program = """
