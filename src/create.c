@@ -353,8 +353,10 @@ create_by_name(PyObject *op, PyObject *const *args, Py_ssize_t nargs, PyObject *
     PyObject *by_name = method == NULL ? NULL
                         : PyObject_CallFunctionObjArgs(state->partial, state->create_by_name, method, op, NULL);
     PyObject *task = by_name == NULL ? NULL : PyObject_Vectorcall(by_name, args, nargs, kwnames);
+    // What comes to create() is closed there, unless a task has it.
+    int comes = by_name != NULL && nargs == 0 && call_has(&(Call){NULL, NULL, kwnames}, state->str_coro);
     Py_ssize_t count = nargs + (kwnames == NULL ? 0 : PyTuple_GET_SIZE(kwnames));
-    for (Py_ssize_t i = 0; task == NULL && i < count; i++) {
+    for (Py_ssize_t i = 0; task == NULL && !comes && i < count; i++) {
         close_unstarted(state, args[i]);
     }
     Py_XDECREF(method);

@@ -74,6 +74,37 @@ async def test_wrong_arguments_close_the_coroutine(method: str) -> None:
 
 
 @METHODS
+@pytest.mark.parametrize("given", ["by position", "by name"])
+async def test_a_task_of_a_call_that_failed(method: str, given: str) -> None:
+    """A call that fails when the group has the task already does not close the coroutine, which that runs."""
+
+    class Stubborn(asyncio.Task[Any]):
+        asked = 0
+
+        def cancel(self, msg: Any = None) -> bool:
+            self.asked += 1
+            if self.asked == 1:
+                raise LookupError("not now")
+            return super().cancel(msg)
+
+    def factory(loop: Any, coro: Any, **kwargs: Any) -> asyncio.Task[Any]:
+        tg.cancel()
+        return Stubborn(coro, loop=loop, **kwargs)
+
+    loop = asyncio.get_running_loop()
+    previous = loop.get_task_factory()
+    log = Log()
+    async with TaskGroup() as tg:
+        coro = log.job("runs")
+        loop.set_task_factory(factory)
+        with pytest.raises(LookupError, match="not now"):
+            getattr(tg, method)(*[coro] * (given == "by position"), **{"coro": coro} if given == "by name" else {})
+        loop.set_task_factory(previous)
+        await settle()
+    assert log.started == ["runs"]
+
+
+@METHODS
 @LIMITS
 async def test_unknown_keyword(method: str, limit: int | None) -> None:
     """An unknown keyword is what the loop says, and the coroutine is closed. [X5]"""
