@@ -3,35 +3,37 @@
 from __future__ import annotations
 
 from asyncio import Future
-from contextlib import ExitStack
 from functools import partial
 from types import CodeType
 
 TYPE_CHECKING = False  # typing's, without the time that importing it takes
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop, Task
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from types import TracebackType
     from typing import Any
 
 
-def _report(loop: AbstractEventLoop, message: str, errors: list[BaseException]) -> None:
+def _report(loop: AbstractEventLoop, message: str, errors: Iterator[BaseException]) -> None:
     """Tell the loop's handler of each error, whatever it raises."""
-    with ExitStack() as each:
-        for error in reversed(errors):
-            each.callback(loop.call_exception_handler, {"message": message, "exception": error})
+    for error in errors:
+        try:
+            loop.call_exception_handler({"message": message, "exception": error})
+        except BaseException:
+            _report(loop, message, errors)  # of the rest
+            raise
 
 
 def report_displaced(loop: AbstractEventLoop, errors: list[BaseException], base: BaseException) -> None:
     """Report the errors that a SystemExit or KeyboardInterrupt displaces; two tasks may have failed with the same."""
     displaced = {id(error): error for error in errors if error is not base}
     message = f"unhandled error in a TaskGroup that raises {type(base).__name__} instead"
-    _report(loop, message, list(displaced.values()))
+    _report(loop, message, iter(displaced.values()))
 
 
 def report_lost(loop: AbstractEventLoop, errors: list[BaseException]) -> None:
     """Report the errors of a group that nobody has left."""
-    _report(loop, "unhandled error in a TaskGroup that was never left", errors)
+    _report(loop, "unhandled error in a TaskGroup that was never left", iter(errors))
 
 
 def report_late(loop: AbstractEventLoop, task: Task[Any], error: BaseException, parent: Task[Any] | None) -> None:

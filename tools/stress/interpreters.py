@@ -114,6 +114,6 @@ if not common.OPTIONS.stock:
     # that gives back what it had before leaves less than nothing, as free-threaded ones do.)
     blocks, resident = max(stock[0], 0), max(stock[1], 0)
     assert ours[0] < blocks * 1.05 + 0.5, "an interpreter leaves more blocks behind than without"
-    # Where CPython leaves the whole heap behind, bytes tell how large that was, and blocks alone what was not given back.
+    # Where CPython leaves the whole heap behind, bytes tell how large that was, and blocks what was not given back.
     lost = count < 100 or resident > 2**20
     assert lost or ours[1] < resident * 1.05 + 2048, "an interpreter leaves more bytes behind than without"
