@@ -247,8 +247,8 @@ MUTANTS = [
     ),
     Mutant(
         "lend a slot to one cancelled unstarted",
-        "            turn->slot = 0;\n            self->slots--;\n",
-        "",
+        "turn_close_coro(turn);\n    self->slots--;",
+        "turn_close_coro(turn);",
         "limit",
     ),
     Mutant(
