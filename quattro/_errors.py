@@ -90,6 +90,9 @@ def given_exception(kind: Any, value: Any = None, traceback: TracebackType | Non
     return error if traceback is None else BaseException.with_traceback(error, traceback)
 
 
+given_exception.__qualname__ = "throw"  # as it is called in the TypeError for a wrong number of arguments
+
+
 def note_callable(error: TypeError, function: Callable[[], Any]) -> None:
     """Say below an error of a callable that was not even entered, or gave no coroutine, where it is defined."""
     if error.__traceback__ is not None:

@@ -157,6 +157,10 @@ async def test_what_can_be_thrown_into_an_exit() -> None:
         with pytest.raises(expected):
             leaving.throw(*args)
         leaving.close()  # what was not thrown has not begun it
+    leaving = TaskGroup().__aexit__(None, None, None)
+    with pytest.raises(TypeError, match=r"^throw\b.* argument"):
+        leaving.throw()
+    leaving.close()
 
 
 async def test_what_cannot_be_thrown_into_an_exit() -> None:
