@@ -352,11 +352,12 @@ create_by_name(PyObject *op, PyObject *const *args, Py_ssize_t nargs, PyObject *
     PyObject *method = PyObject_GetAttrString(state->TaskGroup_Type, background ? "create_background_task" : "create_task");
     PyObject *by_name = method == NULL ? NULL
                         : PyObject_CallFunctionObjArgs(state->partial, state->create_by_name, method, op, NULL);
+    LOCKED(op, GROUP(op)->reached = 0);
     PyObject *task = by_name == NULL ? NULL : PyObject_Vectorcall(by_name, args, nargs, kwnames);
-    // What comes to create() is closed there, unless a task has it.
-    int comes = by_name != NULL && nargs == 0 && call_has(&(Call){NULL, NULL, kwnames}, state->str_coro);
+    int reached;        // create() closes what comes to it, unless a task has it
+    LOCKED(op, reached = GROUP(op)->reached; GROUP(op)->reached = 1);
     Py_ssize_t count = nargs + (kwnames == NULL ? 0 : PyTuple_GET_SIZE(kwnames));
-    for (Py_ssize_t i = 0; task == NULL && !comes && i < count; i++) {
+    for (Py_ssize_t i = 0; task == NULL && !reached && i < count; i++) {
         close_unstarted(state, args[i]);
     }
     Py_XDECREF(method);
@@ -374,6 +375,7 @@ create(PyObject *op, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames,
     PyObject *task;
     Call call = {args[0], args + 1, kwnames};
     BEGIN_SECTION(op);
+    self->reached = 1;
     task = create_lock_held(self, &call, background);
     if (task == NULL) {
         drop_callbacks_lock_held(self);     // finished meanwhile, for all that it could run

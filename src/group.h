@@ -69,6 +69,7 @@ typedef struct {
     unsigned starting_now : 1;  // start_granted() is at work
     unsigned loop_is_asyncio : 1; // its create_task is asyncio's own
     unsigned loop_is_uvloop : 1; // or uvloop's
+    unsigned reached : 1;       // create() has been called since a call by name began
 } TaskGroup;
 
 typedef enum {
