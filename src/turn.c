@@ -412,22 +412,25 @@ turn_state(PyObject *op)
 }
 
 static PyObject *
+turn_result_lock_held(Turn *self)
+{
+    if (self->state == TURN_CANCELLED) {
+        turn_raise_cancelled(self);
+        return NULL;
+    }
+    if (self->state == TURN_QUEUED && !self->waiter) {
+        PyErr_SetString(self->group->state->InvalidStateError, "Result is not set.");
+        return NULL;
+    }
+    return Py_NewRef(Py_None);
+}
+
+static PyObject *
 Turn_result(PyObject *op, PyObject *Py_UNUSED(ignored))
 {
-    Turn *self = TURN(op);
-    switch (turn_state(op)) {
-    case TURN_CANCELLED:
-        LOCKED(self->group, turn_raise_cancelled(self));
-        return NULL;
-    case TURN_QUEUED:
-        if (!self->waiter) {
-            PyErr_SetString(self->group->state->InvalidStateError, "Result is not set.");
-            return NULL;
-        }
-        // fall through
-    default:
-        Py_RETURN_NONE;
-    }
+    PyObject *result;
+    LOCKED(TURN(op)->group, result = turn_result_lock_held(TURN(op)));
+    return result;
 }
 
 static PyObject *
