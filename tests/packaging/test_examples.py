@@ -202,7 +202,7 @@ def test_pipeline() -> None:
         rows = table(printed)
         assert rows.keys() == {"attic", "cellar", "kitchen"}
         assert sum(int(cells[0]) for cells in rows.values()) == 500
-        assert re.search(r"^500 readings, \d+ lines not understood$", printed, re.MULTILINE)
+        assert re.search(r"^500 readings, \d+ lines? not understood$", printed, re.MULTILINE)
 
     run(body)
 
@@ -293,7 +293,7 @@ def test_pipeline_interrupted() -> None:
             async with Example.started("pipeline.py", address, "--readings", "1000000000") as example:
                 ends = [await connections.get() for _ in range(2)]
                 example.process.send_signal(signal.SIGINT)
-                assert "readings, 0 lines not understood" in await example.end(130)
+                assert re.search(r"\d readings?, 0 lines not understood$", await example.end(130), re.MULTILINE)
             await asyncio.gather(*ends)
 
     run(body)
@@ -489,7 +489,7 @@ def test_download_from_its_own_server(tmp_path: Path) -> None:
             printed = await example.end(0)
         sizes = [len(body) for body in contents(tmp_path).values()]
         assert len(sizes) == 50
-        assert re.fullmatch(rf"50 files, {sum(sizes)} bytes, [1-9]\d* retries, 0 failed\n", printed)
+        assert re.fullmatch(rf"50 files, {sum(sizes)} bytes, [1-9]\d* retr(?:y|ies), 0 failed\n", printed)
 
     run(body)
 
