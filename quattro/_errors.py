@@ -26,7 +26,8 @@ def _report(loop: AbstractEventLoop, message: str, errors: Iterator[BaseExceptio
 
 def report_displaced(loop: AbstractEventLoop, errors: list[BaseException], base: BaseException) -> None:
     """Report the errors that a SystemExit or KeyboardInterrupt displaces; two tasks may have failed with the same."""
-    displaced = {id(error): error for error in errors if error is not base}
+    displaced = dict(zip(map(id, errors), errors, strict=True))
+    displaced.pop(id(base), None)
     message = f"unhandled error in a TaskGroup that raises {type(base).__name__} instead"
     _report(loop, message, iter(displaced.values()))
 
