@@ -153,21 +153,15 @@ def forget_task(loop: AbstractEventLoop, task: Task[Any]) -> None:
         task._log_destroy_pending = False  # type: ignore[attr-defined]
 
 
-def rearm(loop: AbstractEventLoop, parent: Task[Any]) -> None:
+def rearm(loop: AbstractEventLoop, parent: Task[Any], at_once: bool = uncancel_resets) -> None:
     """Cancel a task that was cancelled from outside again, so that its next await sees that in spite of an error.
 
     Where uncancel() does not reset a pending cancel, a timeout around the group could not take this one back: it is
     done from the loop then, if it is still wanted.
     """
     if getattr(parent, "cancelling", int)() > 0:
-        if uncancel_resets:
-            _cancel_again(parent)
+        if at_once:
+            parent.uncancel()
+            parent.cancel()
         else:
-            loop.call_soon(_cancel_again, parent)
-
-
-def _cancel_again(parent: Task[Any]) -> None:
-    """Cancel a task again, unless the first cancel has been taken back meanwhile."""
-    if parent.cancelling() > 0:
-        parent.uncancel()
-        parent.cancel()
+            loop.call_soon(rearm, loop, parent, True)

@@ -146,9 +146,11 @@ static void
 raise_base_error(TaskGroup *group, PyObject *exc)
 {
     PyObject *base = Py_NewRef(group->base_error);
-    int rc = exc == NULL ? 0 : append_error(group, exc);
+    if (exc != NULL && append_error(group, exc) < 0) {
+        report_unraisable((PyObject *)group);   // the others are reported all the same
+    }
     PyObject *errors = Py_XNewRef(group->errors);
-    if (rc == 0 && errors != NULL) {
+    if (errors != NULL) {
         Py_XDECREF(PyObject_CallFunctionObjArgs(group->state->report_displaced, group->loop, errors, base, NULL));
     }
     report_unraisable((PyObject *)group);

@@ -291,7 +291,7 @@ async def body_error() -> None:
 
 @path(TaskGroup)
 async def base_error() -> None:
-    """SystemExit in the body, and an error of a child that it displaces."""
+    """SystemExit in the body, with an error of a child that it displaces, and alone."""
 
     async def fail_when_cancelled() -> None:
         try:
@@ -303,6 +303,9 @@ async def base_error() -> None:
         async with TaskGroup() as tg:
             tg.create_task(fail_when_cancelled())
             await settle(2)
+            raise SystemExit
+    with suppress(SystemExit):
+        async with TaskGroup():
             raise SystemExit
 
 

@@ -227,8 +227,8 @@ MUTANTS = [
     ),
     Mutant(
         "a displaced error vanishes",
-        "if (rc == 0 && errors != NULL) {",
-        "if (0) {",
+        "if (errors != NULL) {\n        Py_XDECREF(",
+        "if (0) {\n        Py_XDECREF(",
         "group",
     ),
     Mutant(
