@@ -17,7 +17,7 @@ typedef struct {
     size_t begin, end;          // the entries in use, holes among them
     size_t capacity;
     size_t used;                // tasks
-    size_t hint;                // where the next task to leave is likely to be
+    size_t hint;                // where the next task that is asked for is likely to be
     size_t *index;              // positions + 1, 0 where free; NULL while not needed
     size_t mask;                // the index's size - 1
 } TaskSet;
@@ -77,14 +77,23 @@ TaskSet_scan(const TaskSet *set, const void *task, size_t from, size_t to)
 static inline size_t
 TaskSet_find(TaskSet *set, const void *task)
 {
-    if (set->hint < set->end && ENTRY_TASK(set->entries[set->hint]) == task) {
-        return set->hint;
+    size_t begin = set->begin, end = set->end;
+    size_t hint = set->hint > begin && set->hint < end ? set->hint : begin;
+    if (hint < end && ENTRY_TASK(set->entries[hint]) == task) {
+        return hint;
     }
     if (set->index == NULL) {
-        size_t from = set->hint > set->begin && set->hint < set->end ? set->hint : set->begin;
-        size_t to = set->end - from > SCAN ? from + SCAN : set->end;
-        size_t found = TaskSet_scan(set, task, from, to);
-        if (found != NOT_FOUND || (from == set->begin && to == set->end)) {
+        // Most tasks are asked for in about the order in which they were made, or are among the oldest.
+        size_t before = hint - begin > SCAN ? hint - SCAN : begin;
+        size_t found = TaskSet_scan(set, task, hint, Py_MIN(hint + SCAN, end));
+        if (found == NOT_FOUND) {
+            found = TaskSet_scan(set, task, before, hint);
+        }
+        if (found == NOT_FOUND) {
+            found = TaskSet_scan(set, task, begin, Py_MIN(begin + SCAN, before));
+        }
+        if (found != NOT_FOUND || end - begin <= SCAN) {
+            set->hint = found == NOT_FOUND ? hint : found;
             return found;
         }
         TaskSet_make_index(set);
