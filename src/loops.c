@@ -40,14 +40,14 @@ typedef enum {
 } LoopKind;
 
 /* uvloop.loop.Loop, if this is one or of a class over it; else NULL.  A reference that is borrowed of the loop. */
-static PyObject *
+static PyTypeObject *
 uvloop_type(PyObject *loop)
 {
     PyTypeObject *type = Py_TYPE(loop);
     while (type != NULL && (!(type->tp_flags & Py_TPFLAGS_IMMUTABLETYPE) || strcmp(type->tp_name, "uvloop.loop.Loop") != 0)) {
         type = type->tp_base;
     }
-    return (PyObject *)type;
+    return type;
 }
 
 /* Is this uvloop's own create_task(), that of a type which cannot be patched?  0 with an error if that can't be had. */
@@ -55,13 +55,14 @@ static int
 is_uvloop_function(TaskGroup *self, PyObject *function)
 {
     if (self->uvloop_create_task == NULL) {
-        PyObject *type = uvloop_type(self->loop);
-        if (type == NULL) {
+        PyTypeObject *type = uvloop_type(self->loop);
+        PyObject *get_factory, *create_task;
+        if (type == NULL || PyDict_GetItemRef(type->tp_dict, self->state->str_get_task_factory, &get_factory) <= 0) {
             return 0;
         }
-        Py_XSETREF(self->uvloop_get_factory, PyObject_GetAttr(type, self->state->str_get_task_factory));
-        Py_XSETREF(self->uvloop_create_task, self->uvloop_get_factory == NULL
-                                             ? NULL : PyObject_GetAttr(type, self->state->str_create_task));
+        Py_XSETREF(self->uvloop_get_factory, get_factory);
+        (void)PyDict_GetItemRef(type->tp_dict, self->state->str_create_task, &create_task);
+        Py_XSETREF(self->uvloop_create_task, create_task);
     }
     return function == self->uvloop_create_task;
 }
@@ -331,7 +332,10 @@ static int
 uvloop_ready(TaskGroup *self, PyObject **ready)
 {
     Found deques = {(PyTypeObject *)self->state->deque, NULL, 0};
-    Py_TYPE(self->loop)->tp_traverse(self->loop, find_instances, &deques);
+    PyTypeObject *type = uvloop_type(self->loop);
+    if (type != NULL) {
+        type->tp_traverse(self->loop, find_instances, &deques);
+    }
     *ready = deques.count == 1 ? Py_NewRef(deques.last) : NULL;
     return *ready != NULL;
 }

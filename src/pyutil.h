@@ -40,8 +40,11 @@ collect_error(void *where, PyObject **first, int rc)
 static inline int
 raise_collected(PyObject *first)
 {
+    if (first == NULL) {
+        return 0;
+    }
     PyErr_SetRaisedException(first);
-    return first == NULL ? 0 : -1;
+    return -1;
 }
 
 /* Is dict[key] this object?  -1 on error. */
