@@ -7,6 +7,7 @@ else.
 
 from __future__ import annotations
 
+import sys
 from _asyncio import Future as CFuture
 from _asyncio import Task as CTask
 from asyncio import CancelledError, InvalidStateError, base_events, events, futures, tasks
@@ -115,11 +116,26 @@ async def run_turn(turn: _Turn) -> Any:
     return result
 
 
-def new_done_future(loop: AbstractEventLoop) -> Future[None]:
-    """Make the future that the tasks of granted turns are woken with: asyncio's own kind is the one asked quickest."""
+class _NoLoop:
+    """All that a future asks of its loop if nobody waits for it."""
+
+    get_debug = staticmethod(bool)
+
+
+def new_done_future(loop: Any) -> Future[None]:
+    """Make a future that tasks are woken with: asyncio's own kind is the one asked quickest."""
     future: Future[None] = CFuture(loop=loop)
     future.set_result(None)
     return future
+
+
+# All groups share one, unless threads run at once: a task's step holds the lock of the future that wakes it.
+done_future = new_done_future(_NoLoop()) if getattr(sys, "_is_gil_enabled", lambda: True)() else None
+
+
+def need_done_future(loop: AbstractEventLoop) -> Future[None]:
+    """Give a group the future that the tasks of its granted turns are woken with."""
+    return done_future or new_done_future(loop)
 
 
 def create_by_name(create: Callable[..., Task[Any]], group: Any, /, *args: Any, **kwargs: Any) -> Task[Any]:

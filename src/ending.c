@@ -163,8 +163,8 @@ wake_parent_lock_held(TaskGroup *self, Turn *waiter, int may_step)
     int now = may_step ? parent_may_step(self) : 0;
     collect_error(self, &first, now);
     collect_error(self, &first, now > 0 && waiter->waker_context != NULL
-                                ? turn_step_task_now_lock_held(waiter, (PyObject *)waiter, 0)
-                                : turn_step_task_lock_held(waiter, NULL));
+                                ? turn_step_task_now_lock_held(waiter, 0)
+                                : turn_step_task_lock_held(waiter, 0));
     return raise_collected(first);
 }
 
@@ -225,7 +225,7 @@ drop_turns_lock_held(TaskGroup *self, int announced)
             turn_leave_lock_held(turn, announced ? TURN_CANCELLED : TURN_ENDED);
             if (announced) {
                 turn_close_coro(turn);
-                (void)turn_step_task_lock_held(turn, NULL);
+                (void)turn_step_task_lock_held(turn, 0);
                 report_unraisable((PyObject *)self);
             }
             Py_DECREF(turn);

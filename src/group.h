@@ -23,7 +23,7 @@
     X(eager_kwargs) /* the same with "eager_start": True */ \
     X(uvloop_create_task) /* the loop's own, if it is uvloop's */ \
     X(uvloop_get_factory) /* and its get_task_factory() */ \
-    X(done_future)  /* one that is done, for waking: a Task asks it for its result much quicker than a turn; NULL at first */ \
+    X(done_future)  /* for waking; NULL until a turn is granted a slot */ \
     X(ended)        /* a list of tasks that ended well within create_task(), for the next call of `done` */ \
     X(ended_handle) /* of that call */ \
     X(newest)       /* the last coroutine that got a slot without queueing, until seen started */

@@ -31,7 +31,7 @@ tell_cancelled_lock_held(Turn *turn)
 {
     TaskGroup *self = turn->group;
     if (turn->waiter) {
-        return turn_step_task_lock_held(turn, NULL);
+        return turn_step_task_lock_held(turn, 0);
     }
     if (turn->waker == NULL || turn->link.next != NULL) {
         return 0;
@@ -54,7 +54,7 @@ wake_waiters_lock_held(TaskGroup *self)
         if (turn->state == TURN_QUEUED && turn->waker != NULL) {
             turn->state = TURN_RUNNING;
             self->woken++;
-            int rc = turn_step_task_lock_held(turn, NULL);
+            int rc = turn_step_task_lock_held(turn, 0);
             if (rc < 0 && turn->state == TURN_RUNNING) {
                 turn->state = TURN_QUEUED;      // the next time, then
                 self->woken--;
@@ -131,17 +131,29 @@ release_lock_held(TaskGroup *self)
     return grant_lock_held(self);
 }
 
+/* What a waker is called with: the turn, but that a Task asks a future that is done much quicker how the wait ended; a new
+   reference. */
+static PyObject *
+waking_future(Turn *turn)
+{
+    quattro_state *state = turn->group->state;
+    PyObject *future = turn->group->done_future != NULL ? turn->group->done_future : state->done_future;
+    int quicker = future != Py_None && turn->state != TURN_CANCELLED
+                  && (turn->wakeup != NULL || (turn->waker != NULL && is_wakeup(state, turn->waker)));
+    return Py_NewRef(quicker ? future : (PyObject *)turn);
+}
+
 int
-turn_step_task_lock_held(Turn *turn, PyObject *future)
+turn_step_task_lock_held(Turn *turn, int now)
 {
     ASSERT_LOCKED(turn->group);
+    PyObject *future = waking_future(turn);
     PyObject *waker = turn->waker;
     PyObject *context = turn->waker_context;
     PyMethodDef *wakeup = turn->wakeup;
     turn->waker = turn->waker_context = NULL;
     int rc = 0;
-    int now = waker != NULL && future != NULL && (context == NULL || PyContext_Enter(context) == 0);
-    if (now) {
+    if (waker != NULL && now && (context == NULL || PyContext_Enter(context) == 0)) {
         PyObject *result = wakeup != NULL ? wakeup->ml_meth(waker, future) : PyObject_CallOneArg(waker, future);
         PyObject *first = NULL;
         collect_error(waker, &first, result == NULL ? -1 : 0);
@@ -152,21 +164,22 @@ turn_step_task_lock_held(Turn *turn, PyObject *future)
     else if (waker != NULL) {
         PyErr_Clear();          // PyContext_Enter()'s RuntimeError: somebody is in it
         PyObject *callback = wakeup != NULL ? PyCFunction_New(wakeup, waker) : Py_NewRef(waker);
-        rc = callback == NULL ? -1 : call_soon(turn->group, callback, (PyObject *)turn, context);
+        rc = callback == NULL ? -1 : call_soon(turn->group, callback, future, context);
         Py_XDECREF(callback);
         if (rc < 0 && turn->waker == NULL) {
             turn->waker = waker;
             turn->waker_context = context;
-            return -1;          // it waits on
+            waker = context = NULL;     // it waits on
         }
     }
     Py_XDECREF(waker);
     Py_XDECREF(context);
+    Py_DECREF(future);
     return rc;
 }
 
 int
-turn_step_task_now_lock_held(Turn *turn, PyObject *future, int timed)
+turn_step_task_now_lock_held(Turn *turn, int timed)
 {
     TaskGroup *self = turn->group;
     Callback *callback = self->running;
@@ -175,7 +188,7 @@ turn_step_task_now_lock_held(Turn *turn, PyObject *future, int timed)
     PyObject *first = NULL;
     double began = 0, ended = 0;
     collect_error(self, &first, timed ? loop_time(self, &began) : 0);
-    collect_error(self, &first, turn_step_task_lock_held(turn, future));
+    collect_error(self, &first, turn_step_task_lock_held(turn, 1));
     if (timed && callback != NULL) {
         collect_error(self, &first, loop_time(self, &ended));
         if (callback->slowest == NULL || ended - began > callback->took) {
@@ -210,17 +223,16 @@ start_granted_lock_held(TaskGroup *self)
     int timed = count == 0 ? 0 : loop_times_callbacks(self);
     collect_error(self, &first, timed);
     if (count > 0 && self->done_future == NULL) {
-        PyObject *made = PyObject_CallOneArg(self->state->new_done_future, self->loop);
+        PyObject *made = PyObject_CallOneArg(self->state->need_done_future, self->loop);
         collect_error(self, &first, made == NULL ? -1 : 0);
         Py_XSETREF(self->done_future, made);
     }
-    PyObject *future = Py_XNewRef(self->done_future);
     self->starting_now = 1;
     while (first == NULL && count-- > 0 && !Link_is_empty(&self->granted)) {
         Turn *turn = TURN_OF(self->granted.next);
         Py_INCREF(turn);
         if (turn->waker != NULL) {
-            collect_error(self, &first, turn_step_task_now_lock_held(turn, future, timed));
+            collect_error(self, &first, turn_step_task_now_lock_held(turn, timed));
         }
         else if (withdraw_if_cancelled_lock_held(self, turn)) {
             fill_slots_lock_held(self);
@@ -231,7 +243,6 @@ start_granted_lock_held(TaskGroup *self)
         Py_DECREF(turn);
     }
     self->starting_now = 0;
-    Py_XDECREF(future);
     // Who is left, because an error ended the loop (KeyboardInterrupt, say), is not lost.
     collect_error(self, &first, schedule_start_lock_held(self));
     collect_error(self, &first, wake_waiters_lock_held(self));
@@ -249,7 +260,7 @@ step_cancelled_lock_held(TaskGroup *self)
     while (first == NULL && count-- > 0 && !Link_is_empty(&self->cancelled)) {
         Turn *turn = TURN_OF(self->cancelled.next);
         Link_remove(&turn->link);       // the list's reference is ours now
-        collect_error(self, &first, turn_step_task_now_lock_held(turn, (PyObject *)turn, timed));
+        collect_error(self, &first, turn_step_task_now_lock_held(turn, timed));
         Py_DECREF(turn);
     }
     return raise_collected(first);

@@ -22,12 +22,12 @@ int grant_lock_held(TaskGroup *self);
 /* A slot comes back. */
 int release_lock_held(TaskGroup *self);
 
-/* Tell the Task that waits on a turn, if one does, to take its next step in its context: now, with a future that is
-   done; or by way of the loop, where `future` is NULL or somebody is in that context. */
-int turn_step_task_lock_held(Turn *turn, PyObject *future);
+/* Tell the Task that waits on a turn, if one does, to take its next step in its context: `now`, or by way of the loop,
+   also where somebody is in that context. */
+int turn_step_task_lock_held(Turn *turn, int now);
 
-/* The same now, with a future that is done, from a Callback, which can say how long that took if it is `timed`. */
-int turn_step_task_now_lock_held(Turn *turn, PyObject *future, int timed);
+/* The same now, from a Callback, which can say how long that took if it is `timed`. */
+int turn_step_task_now_lock_held(Turn *turn, int timed);
 
 /* The Callback `start`.  Of several handles only the last one starts somebody: whoever an earlier one was scheduled for
    has gone, or no newcomer could have got a slot behind it. */

@@ -105,7 +105,7 @@ turn_ended_outside_lock_held(Turn *self)
     PyObject *first = NULL;
     turn_leave_lock_held(self, TURN_ENDED);
     collect_error(self, &first, turn_release_lock_held(self));
-    collect_error(self, &first, turn_step_task_lock_held(self, NULL));
+    collect_error(self, &first, turn_step_task_lock_held(self, 0));
     return raise_collected(first);
 }
 
@@ -199,7 +199,7 @@ turn_prepare_lock_held(Turn *self, TurnState before)
     }
     else if (self->waker != NULL) {
         // This is no step of its Task, which is to get one all the same.
-        rc = turn_step_task_lock_held(self, NULL);
+        rc = turn_step_task_lock_held(self, 0);
     }
     else if (!group->starting_now) {
         // By its Task's own first step: before that the others could not start.
@@ -371,10 +371,7 @@ turn_add_waker_lock_held(Turn *self, PyObject *waker, PyObject *context)
     // asyncio.Task gives a builtin method of itself.  That is not kept while it is queued, which may be long: it is one object
     // more for each task, and for the collector to visit.  Others need it, as there may be no memory for a new one then.
     self->wakeup = NULL;
-    if (!self->waiter && PyCFunction_CheckExact(waker) && PyCFunction_GET_FLAGS(waker) == METH_O
-        && PyCFunction_GET_SELF(waker) != NULL
-        && Py_IS_TYPE(PyCFunction_GET_SELF(waker), (PyTypeObject *)self->group->state->CTask))
-    {
+    if (!self->waiter && is_wakeup(self->group->state, waker)) {
         self->wakeup = ((PyCFunctionObject *)waker)->m_ml;
         waker = PyCFunction_GET_SELF(waker);
     }
@@ -389,7 +386,7 @@ turn_add_waker_lock_held(Turn *self, PyObject *waker, PyObject *context)
         return self->group->starting_now ? 0 : schedule_start_lock_held(self->group);
     default:
         // Cancelled between `await turn` and here, by a hook of somebody's; or a stranger comes too late.
-        return self->state == TURN_CANCELLED ? tell_cancelled_lock_held(self) : turn_step_task_lock_held(self, NULL);
+        return self->state == TURN_CANCELLED ? tell_cancelled_lock_held(self) : turn_step_task_lock_held(self, 0);
     }
 }
 

@@ -17,6 +17,14 @@ Turn_new(TaskGroup *group, PyObject *coro, TurnState state)
     return self;
 }
 
+/* Is this what asyncio.Task gives a future that it waits on, a builtin method of itself? */
+static inline int
+is_wakeup(quattro_state *state, PyObject *waker)
+{
+    return PyCFunction_CheckExact(waker) && PyCFunction_GET_FLAGS(waker) == METH_O && PyCFunction_GET_SELF(waker) != NULL
+           && Py_IS_TYPE(PyCFunction_GET_SELF(waker), (PyTypeObject *)state->CTask);
+}
+
 /* Nobody will run the coroutine: close it. */
 static inline void
 turn_close_coro(Turn *self)

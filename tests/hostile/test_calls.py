@@ -746,7 +746,7 @@ NOT_ROWS = {
     "PyExc_StopIteration": "CPython's own",
     "time": "in debug mode, where asyncio's loop has just asked it",
     "copy": "a function of ours",
-    **dict.fromkeys(["state->partial", "by_name", "state->run_turn", "self->state->new_done_future"], "ours"),
+    **dict.fromkeys(["state->partial", "by_name", "state->run_turn", "self->state->need_done_future"], "ours"),
     **dict.fromkeys(["state->low_limit", "self->state->refusal", "self->state->forget_task"], "ours"),
     "group->state->rearm": "ours, and asks the parent: task.cancelling and others, rows above",
     **dict.fromkeys(["create_task", "create_background_task"], "of our own type"),
