@@ -90,6 +90,7 @@ PyDict_GetItemRef(PyObject *dict, PyObject *key, PyObject **result)
    parks, which releases what the thread holds.  Detaching for a moment does that at once: to be done before a section
    begins that this thread may have, but not innermost. */
 #ifdef Py_GIL_DISABLED
+#  define FREE_THREADED 1
 static inline PyObject *
 lend_sections(PyObject *op)
 {
@@ -110,6 +111,7 @@ lend_sections(PyObject *op)
         PyCriticalSection_End(&section_); \
     }
 #else
+#  define FREE_THREADED 0
 #  define lend_sections(op) ((void)(op))
 #  define BEGIN_SECTION(op) {
 #  define END_SECTION() }

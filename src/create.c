@@ -24,16 +24,36 @@ need_callback(TaskGroup *self, PyObject **callback, int (*call)(TaskGroup *, PyO
     return 0;
 }
 
+/* May there be an _on_task_done of somebody's?  The lookup, without an object made for the answer; -1 on error. */
+static int
+may_have_hook(TaskGroup *self)
+{
+    PyTypeObject *type = Py_TYPE(self);
+    if (FREE_THREADED || self->dict != NULL || type->tp_getattro != PyObject_GenericGetAttr) {
+        return 1;
+    }
+    PyObject *mro = Py_NewRef(type->tp_mro);
+    PyObject *own = self->state->TaskGroup_Type;
+    int found = 0;
+    for (Py_ssize_t i = 0; found == 0 && i < PyTuple_GET_SIZE(mro) && PyTuple_GET_ITEM(mro, i) != own; i++) {
+        PyTypeObject *base = (PyTypeObject *)PyTuple_GET_ITEM(mro, i);
+        found = PyDict_Contains(base->tp_dict, self->state->str__on_task_done);
+    }
+    Py_DECREF(mro);
+    return found;
+}
+
 /* Who is called at the end of the task that is about to be made: *hook is somebody's _on_task_done, which is looked up
    for each task, as asyncio does, or NULL for ours. */
 static int
 find_hook(TaskGroup *self, PyObject **hook)
 {
-    *hook = PyObject_GetAttr((PyObject *)self, self->state->str__on_task_done);
-    if (*hook == NULL) {
+    int may_have = may_have_hook(self);
+    *hook = may_have > 0 ? PyObject_GetAttr((PyObject *)self, self->state->str__on_task_done) : NULL;
+    if (may_have < 0 || (may_have > 0 && *hook == NULL)) {
         return -1;
     }
-    if (is_own_method((PyObject *)self, *hook, TaskGroup__on_task_done)) {
+    if (*hook != NULL && is_own_method((PyObject *)self, *hook, TaskGroup__on_task_done)) {
         Py_CLEAR(*hook);
     }
     if (need_callback(self, &self->done, end_of_task_lock_held, "TaskGroup._on_task_done", TaskGroup__on_task_done) < 0) {

@@ -281,6 +281,7 @@ static PyGetSetDef TaskGroup_getset[] = {
     {"cancel_on_error", TaskGroup_get_flag, NULL,
      PyDoc_STR("Whether the error of a foreground task cancels the others and the body, a bool."),
      (void *)offsetof(TaskGroup, cancel_on_error)},
+    {"__dict__", PyObject_GenericGetDict, PyObject_GenericSetDict, NULL, NULL},
     {"_tasks", TaskGroup_get_tasks, NULL, NULL, NULL},
     {"_errors", TaskGroup_get_errors, NULL, NULL, NULL},
     {"_loop", TaskGroup_get_object, NULL, NULL, (void *)offsetof(TaskGroup, loop)},
@@ -303,6 +304,7 @@ TaskGroup_traverse(PyObject *op, visitproc visit, void *arg)
 {
     TaskGroup *self = GROUP(op);
     Py_VISIT(Py_TYPE(op));
+    Py_VISIT(self->dict);
     Py_VISIT(self->loop);
     GROUP_STATE(VISIT)
     GROUP_TOOLS(VISIT)
@@ -324,6 +326,7 @@ TaskGroup_clear(PyObject *op)
 {
     TaskGroup *self = GROUP(op);
     self->finished = 1;         // whoever still comes is refused
+    Py_CLEAR(self->dict);
     GROUP_STATE(CLEAR)
     if (!self->has_tasks) {
         return 0;               // not for a task: there is nothing else
@@ -390,6 +393,11 @@ static PyMethodDef TaskGroup_methods[] = {
     {NULL, NULL, 0, NULL},
 };
 
+static PyMemberDef TaskGroup_members[] = {
+    {"__dictoffset__", Py_T_PYSSIZET, offsetof(TaskGroup, dict), Py_READONLY, NULL},
+    {NULL, 0, 0, 0, NULL},
+};
+
 static PyType_Slot TaskGroup_slots[] = {
     {Py_tp_doc, (void *)PyDoc_STR("TaskGroup(*, concurrency_limit=None, cancel_on_error=True)\n--\n\n"
                                  "The C of quattro.TaskGroup.")},
@@ -400,6 +408,7 @@ static PyType_Slot TaskGroup_slots[] = {
     {Py_tp_clear, TaskGroup_clear},
     {Py_tp_finalize, TaskGroup_finalize},
     {Py_tp_methods, TaskGroup_methods},
+    {Py_tp_members, TaskGroup_members},
     {Py_tp_getset, TaskGroup_getset},
     {0, NULL},
 };

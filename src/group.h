@@ -36,6 +36,7 @@
 typedef struct {
     PyObject_HEAD
     quattro_state *state;       // borrowed: our type keeps the module
+    PyObject *dict;             // __dict__, NULL until somebody needs it
     PyObject *loop;
     GROUP_STATE(FIELD)
     GROUP_TOOLS(FIELD)

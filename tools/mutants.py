@@ -217,6 +217,22 @@ MUTANTS = [
         "if (0) {\n        self->slot = 0;\n        TaskSet_set_tag",
         "limit steps",
     ),
+    Mutant("no look at the group's dict for a hook", "self->dict != NULL || ", "", "private_names"),
+    Mutant("no look at the classes for a hook", "found = PyDict_Contains(", "found = 0 && (", "private_names group"),
+    Mutant(
+        "no look at how attributes are found for a hook",
+        " || type->tp_getattro != PyObject_GenericGetAttr",
+        "",
+        "private_names",
+    ),
+    Mutant("no visit of the dict", "    Py_VISIT(self->dict);\n", "", "leaks:collector"),
+    Mutant(
+        "whoever waits on a turn is woken with a future",
+        "&& (turn->wakeup != NULL || (turn->waker",
+        "&& (1 || (turn->waker",
+        "internals",
+    ),
+    Mutant("a cancelled wait is over", "turn->state != TURN_CANCELLED\n", "1\n", "wait_for_slot group"),
     Mutant("a hook is found once for all tasks", "hook != NULL ? hook : self->done", "self->done", "group misuse"),
     # Errors.
     Mutant(

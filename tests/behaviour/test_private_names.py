@@ -100,6 +100,63 @@ async def test_on_task_done_is_looked_up_for_each_task(cls: Any) -> None:
     assert seen == [second, fourth] and first.done() and third.done()
 
 
+class Looked(TaskGroup):
+    """A class in whose instances every attribute is looked up by a function of its own."""
+
+    hook: Any = None
+
+    def __getattribute__(self, name: str) -> Any:
+        return Looked.hook if name == "_on_task_done" and Looked.hook else super().__getattribute__(name)
+
+
+class Mixed(type("Mixin", (), {}), TaskGroup):  # type: ignore[misc]
+    """A class that has TaskGroup as its second base."""
+
+
+@pytest.mark.parametrize(
+    ("cls", "where"),
+    [
+        (TaskGroup, lambda tg: vars(tg)),
+        (TaskGroup, lambda _: TaskGroup),
+        (Mixed, lambda _: Mixed),
+        (Mixed, lambda _: Mixed.__bases__[0]),
+        (Looked, lambda _: Looked),
+    ],
+    ids=["dict", "class", "subclass", "mixin", "getattribute"],
+)
+async def test_on_task_done_is_found_wherever_it_is(cls: Any, where: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A hook that is put into the instance's dict, or into a class while the group is open, is seen from then on."""
+    seen: list[Any] = []
+    async with cls() as tg:
+        tg.create_task(noop())
+        original = tg._on_task_done
+
+        def spy(*args: Any) -> None:
+            seen.append(args[-1])
+            original(args[-1])
+
+        if isinstance(where(tg), dict):
+            monkeypatch.setitem(where(tg), "_on_task_done", spy)
+        else:
+            monkeypatch.setattr(where(tg), "hook" if cls is Looked else "_on_task_done", spy, raising=False)
+        task = tg.create_task(noop())
+    assert seen == [task]
+
+
+async def test_a_group_has_a_dict() -> None:
+    """Attributes are set, listed, deleted and replaced as on any object; its own are not among them."""
+    tg: Any = TaskGroup()
+    assert vars(tg) == {}
+    tg.mine = 1
+    assert vars(tg) == {"mine": 1} and tg.mine == 1
+    tg.__dict__ = {"other": 2}
+    assert tg.other == 2 and not hasattr(tg, "mine")
+    del tg.other
+    assert not hasattr(tg, "other")
+    async with tg:
+        tg.create_task(noop())
+
+
 @pytest.mark.parametrize("limit", [1, 2])
 async def test_on_task_done_is_looked_up_for_queued_tasks_too(limit: int) -> None:
     """A task that has to queue tells whoever was there when it was created; the slots go on."""

@@ -75,7 +75,7 @@ async def test_the_collector_sees_what_a_group_holds() -> None:
     leaving = tg.__aexit__(SystemExit, error := SystemExit(), None)
     waiter = leaving.send(None)
     assert id(turn) in held(tg)  # on the wake list
-    known = [tg._loop, tg._parent_task, tg._errors, error, waiter, running, queued, background]
+    known = [vars(tg), tg._loop, tg._parent_task, tg._errors, error, waiter, running, queued, background]
     assert set(map(id, known)) <= held(tg)
     others = [op for op in gc.get_referents(tg) if id(op) not in map(id, known)]
     assert {"_on_task_done", "_start"} <= {getattr(op, "__name__", "") for op in others}
