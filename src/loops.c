@@ -341,10 +341,21 @@ uvloop_ready(TaskGroup *self, PyObject **ready)
 }
 #endif
 
-/* The same of asyncio's own loops, where call_soon() keeps what is ready in _ready.  (qasync's has a _ready that is always
-   empty, and a call_soon() of its own.) */
+/* The same of asyncio's own loops, where call_soon() keeps what is ready in _ready. */
 static int
 asyncio_ready(TaskGroup *self, PyObject **ready)
+{
+    int rc = PyObject_GetOptionalAttr(self->loop, self->state->str__ready, ready);
+    if (rc > 0 && !Py_IS_TYPE(*ready, (PyTypeObject *)self->state->deque)) {
+        Py_CLEAR(*ready);
+    }
+    return rc < 0 ? -1 : *ready != NULL;
+}
+
+/* Does call_soon() keep what is ready there?  A loop with one of its own may keep it elsewhere.  (qasync's has a _ready
+   that is always empty.)  -1 on error. */
+static int
+call_soon_is_own(TaskGroup *self)
 {
     quattro_state *state = self->state;
     PyObject *call_soon;
@@ -353,16 +364,16 @@ asyncio_ready(TaskGroup *self, PyObject **ready)
         return rc;
     }
     PyObject *function = PyMethod_Check(call_soon) ? PyMethod_GET_FUNCTION(call_soon) : NULL;
-    int is_own = function != NULL && PyFunction_Check(function)
-                 && PyFunction_GET_GLOBALS(function) == PyFunction_GET_GLOBALS(state->stock_create_task);
+    if (self->loop_is_uvloop) {
+        PyTypeObject *type = uvloop_type(self->loop);
+        rc = type == NULL ? 0 : dict_item_is(type->tp_dict, state->str_call_soon, function);
+    }
+    else {
+        rc = function != NULL && PyFunction_Check(function)
+             && PyFunction_GET_GLOBALS(function) == PyFunction_GET_GLOBALS(state->stock_create_task);
+    }
     Py_DECREF(call_soon);
-    if (!is_own || (rc = PyObject_GetOptionalAttr(self->loop, state->str__ready, ready)) <= 0) {
-        return is_own ? rc : 0;
-    }
-    if (!Py_IS_TYPE(*ready, (PyTypeObject *)state->deque)) {
-        Py_CLEAR(*ready);
-    }
-    return *ready != NULL;
+    return rc;
 }
 
 /* The deque of the handles that are ready: 1 and a new reference; 0 if the loop does not show it; -1 on error. */
@@ -370,7 +381,8 @@ static int
 loop_ready(TaskGroup *self, PyObject **ready)
 {
     *ready = NULL;
-    return self->loop_is_asyncio ? asyncio_ready(self, ready) : self->loop_is_uvloop ? uvloop_ready(self, ready) : 0;
+    int own = self->loop_is_asyncio || self->loop_is_uvloop ? call_soon_is_own(self) : 0;
+    return own <= 0 ? own : self->loop_is_asyncio ? asyncio_ready(self, ready) : uvloop_ready(self, ready);
 }
 
 int

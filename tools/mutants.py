@@ -109,13 +109,19 @@ MUTANTS = [
     ),
     Mutant(
         "the parent overtakes a call_soon() of the loop's own",
-        "int is_own = function != NULL && PyFunction_Check(function)",
-        "int is_own = 1 || PyFunction_Check(function)",
+        "rc = function != NULL && PyFunction_Check(function)",
+        "rc = 1 || PyFunction_Check(function)",
+        "group:keeps_what_is_ready",
+    ),
+    Mutant(
+        "the parent overtakes the same of a loop over uvloop's",
+        "dict_item_is(type->tp_dict, state->str_call_soon, function);",
+        "1;",
         "group:keeps_what_is_ready",
     ),
     Mutant(
         "the parent overtakes a _ready of another kind",
-        "if (!Py_IS_TYPE(*ready, (PyTypeObject *)state->deque)) {",
+        "if (rc > 0 && !Py_IS_TYPE(*ready, (PyTypeObject *)self->state->deque)) {",
         "if (0) {",
         "group:what_is_ready",
     ),

@@ -929,6 +929,44 @@ def test_parent_on_a_loop_that_keeps_what_is_ready_elsewhere(own: bool) -> None:
     assert seen == ["callback", "parent"]
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="uvloop is not for Windows")
+def test_parent_on_a_loop_over_uvloop_that_keeps_what_is_ready_elsewhere() -> None:
+    """A loop over uvloop's may have a call_soon() of its own as well. [G10]"""
+    import uvloop
+
+    class Elsewhere(uvloop.Loop):
+        elsewhere: tuple[asyncio.Handle, ...] = ()
+
+        def call_soon(self, callback: Any, *args: Any, context: Any = None) -> asyncio.Handle:
+            if not self.elsewhere:
+                super().call_soon(self.call_all)
+            self.elsewhere += (asyncio.Handle(callback, args, self, context),)
+            return self.elsewhere[-1]
+
+        def call_all(self) -> None:
+            handles, self.elsewhere = self.elsewhere, ()
+            for handle in handles:
+                handle._run()
+
+    async def outsider() -> None:
+        loop.call_soon(seen.append, "ready")
+
+    async def main() -> None:
+        async with TaskGroup() as tg:
+            tg.create_task(noop())
+            task = loop.create_task(outsider())
+        seen.append("parent")
+        await task
+
+    seen: list[str] = []
+    loop: Any = Elsewhere()
+    try:
+        loop.run_until_complete(main())
+    finally:
+        loop.close()
+    assert seen == ["ready", "parent"]
+
+
 @pytest.mark.parametrize("limit", [None, 1])
 def test_a_task_that_is_created_while_the_loop_does_not_run(limit: int | None) -> None:
     """What is given to a group between two runs of its loop, a callable too, runs when the loop goes on."""
