@@ -336,7 +336,6 @@ leave_waiters_lock_held(Await *self)
     Turn *turn = self->turn;
     self->turn = NULL;
     if (turn != NULL) {
-        self->group->woken -= turn->state == TURN_RUNNING;
         // A Task that waits on it, because this is not its step, can be cancelled still.
         turn_leave_lock_held(turn, turn->waker == NULL ? TURN_ENDED : TURN_QUEUED);
         Py_DECREF(turn);
@@ -364,7 +363,6 @@ slot_step_lock_held(Await *self, PyObject **result)
         self->turn->waiter = 1;
         Link_append(&group->waiters, &((Turn *)Py_NewRef(self->turn))->link);
     }
-    group->woken -= self->turn->state == TURN_RUNNING;
     self->turn->state = TURN_QUEUED;
     self->turn->blocking = 1;
     *result = Py_NewRef(self->turn);

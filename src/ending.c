@@ -93,15 +93,16 @@ stop_background_lock_held(TaskGroup *self)
         return 0;
     }
     PyObject *first = NULL;
-    if (self->woken > 0 && !self->stop_scheduled) {
+    if (self->woken && !self->stop_scheduled) {
         // Who waited for a slot has been told of one: what it is about to make may be more for the background tasks to
         // serve.  They are stopped now only if this can't be put off.
+        self->woken = 0;
         PyObject *callback = Callback_new(self, stop_later_lock_held, "TaskGroup._stop", NULL);
         self->stop_scheduled = callback != NULL && call_soon(self, callback, NULL, NULL) == 0;
         collect_error(self, &first, self->stop_scheduled ? 0 : -1);
         Py_XDECREF(callback);
     }
-    if (self->woken == 0 || !self->stop_scheduled) {
+    if (!self->stop_scheduled) {
         self->stopping = 1;
         collect_error(self, &first, cancel_tasks_lock_held(self));
     }

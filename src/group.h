@@ -55,7 +55,6 @@ typedef struct {
     Link granted;               // turns that are GRANTED, the oldest first
     Link cancelled;             // turns that are CANCELLED and whose Tasks have yet to hear of it
     Link waiters;               // who waits for a slot, by order of arrival
-    Py_ssize_t woken;           // of them, that have yet to look again
     char entered;
     char exiting;
     char aborting;
@@ -66,7 +65,8 @@ typedef struct {
     unsigned finished : 1;
     unsigned has_tasks : 1;     // or has had some
     unsigned may_ride : 1;      // no newcomer takes its first step after the last handle of `start`
-    unsigned stop_scheduled : 1; // the background tasks are stopped when the woken waiters have moved
+    unsigned woken : 1;         // somebody who waited for a slot, since the stop of the background tasks was last put off
+    unsigned stop_scheduled : 1; // and it is put off, until those who were woken have moved
     unsigned starting_now : 1;  // start_granted() is at work
     unsigned loop_is_asyncio : 1; // its create_task is asyncio's own
     unsigned loop_is_uvloop : 1; // or uvloop's
@@ -200,7 +200,7 @@ check_lock_held(TaskGroup *self)
     ASSERT_LOCKED(self);
     assert(self->slots >= 0 && self->slots <= (self->limit > 0 ? self->limit : 0));
     assert(self->starting >= 0 && self->starting <= self->slots);
-    assert(self->handles >= 0 && self->woken >= 0);
+    assert(self->handles >= 0);
     // What is checked after every transition must not make ten thousand of them a matter of their square.
     if (self->tasks.end - self->tasks.begin < 64 || self->tasks.used % 64 == 0) {
         check_tasks(self);

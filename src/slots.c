@@ -53,11 +53,10 @@ wake_waiters_lock_held(TaskGroup *self)
     while (turn != NULL) {
         if (turn->state == TURN_QUEUED && turn->waker != NULL) {
             turn->state = TURN_RUNNING;
-            self->woken++;
+            self->woken = 1;
             int rc = turn_step_task_lock_held(turn, 0);
             if (rc < 0 && turn->state == TURN_RUNNING) {
                 turn->state = TURN_QUEUED;      // the next time, then
-                self->woken--;
             }
             collect_error(self, &first, rc);
         }

@@ -364,7 +364,8 @@ Turn_cancel(PyObject *op, PyObject *const *args, Py_ssize_t nargs, PyObject *kwn
 static int
 turn_add_waker_lock_held(Turn *self, PyObject *waker, PyObject *context)
 {
-    if (self->waker != NULL && !self->waiter) {
+    // Who waits for a slot has one still if it was woken although the loop had raised.
+    if (self->waker != NULL && !(self->waiter && PyObject_RichCompareBool(self->waker, waker, Py_EQ) > 0)) {
         PyErr_SetString(PyExc_RuntimeError, "a turn has one task");
         return -1;
     }
@@ -375,7 +376,6 @@ turn_add_waker_lock_held(Turn *self, PyObject *waker, PyObject *context)
         self->wakeup = ((PyCFunctionObject *)waker)->m_ml;
         waker = PyCFunction_GET_SELF(waker);
     }
-    // Who waits for a slot has one still if it was woken although the loop had raised.
     Py_XSETREF(self->waker, Py_NewRef(waker));
     Py_XSETREF(self->waker_context, context == Py_None ? NULL : Py_XNewRef(context));
     switch (self->state) {

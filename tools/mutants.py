@@ -408,7 +408,7 @@ MUTANTS = [
     # Who waits for a slot.
     Mutant(
         "nobody is woken for a slot",
-        "self->woken++;\n            int rc =",
+        "self->woken = 1;\n            int rc =",
         "continue;\n            int rc =",
         "wait_for_slot",
     ),
@@ -418,8 +418,12 @@ MUTANTS = [
         "if (slot_is_free(group) || self->turn != NULL) {",
         "wait_for_slot",
     ),
+    Mutant("the background tasks are not stopped for who does not look", "self->woken = 0;", "", "internals:look"),
     Mutant(
-        "a waiter's wake-up is lost with it", "self->group->woken -= turn->state == TURN_RUNNING;", "", "wait_for_slot"
+        "somebody else is woken instead of the parent",
+        "self->waiter && PyObject_RichCompareBool(self->waker, waker, Py_EQ) > 0",
+        "self->waiter",
+        "internals:else",
     ),
     Mutant(
         "a waiter is left when the group aborts",

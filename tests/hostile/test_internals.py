@@ -538,6 +538,37 @@ async def test_a_wait_for_a_slot_that_no_task_waits_on(late: bool) -> None:
             waiting.send(None)
 
 
+async def test_who_is_woken_for_a_slot_and_does_not_look() -> None:
+    """Whoever steps it by hand, and leaves it there when it is woken, keeps no background task from being stopped."""
+    woken: list[Any] = []
+    async with TaskGroup(concurrency_limit=1) as tg:
+        background = tg.create_background_task(forever())
+        tg.create_task(settle(2))
+        waiting: Any = _quattro.TaskGroup.wait_for_slot(tg)
+        turn = waiting.send(None)
+        turn.add_done_callback(woken.append)
+    assert background.cancelled() and woken == [turn]
+
+
+@pytest.mark.parametrize("waits", ["exit", "slot"])
+async def test_somebody_else_waits_on_what_a_task_waits_on(waits: str) -> None:
+    """Who gives a callback to the future that the parent, or who waits for a slot, waits on is told that it has one."""
+    heard: list[object] = []
+
+    async def child() -> None:
+        await settle(2)
+        turn: Any = tg._on_completed_fut if waits == "exit" else parent._fut_waiter
+        with pytest.raises(RuntimeError, match="one task"):
+            turn.add_done_callback(heard.append)
+
+    parent: Any = asyncio.current_task()
+    async with TaskGroup(concurrency_limit=1) as tg:
+        tg.create_task(child())
+        if waits == "slot":
+            await tg.wait_for_slot()
+    assert heard == []
+
+
 @pytest.mark.loops("asyncio", "debug", "uvloop")
 @pytest.mark.parametrize(("kind", "steps"), [("coroutine", 0), ("callable", 0), ("callable", 1), ("queued", 1)])
 async def test_a_coroutine_that_is_run_by_somebody_else_than_its_task(kind: str, steps: int) -> None:
