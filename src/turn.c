@@ -14,11 +14,13 @@ turn_task_done_lock_held(Turn *self, PyObject *task)
 {
     TaskGroup *group = self->group;
     ASSERT_LOCKED(group);
-    if (self->state != TURN_ENDED) {
-        turn_leave_lock_held(self, TURN_ENDED);
-        turn_close_coro(self);
-    }
     PyObject *first = NULL;
+    if (self->state != TURN_ENDED) {
+        turn_leave_lock_held(self, TURN_CANCELLED);
+        turn_close_coro(self);
+        // Somebody may wait on it still: another Task, which this one or a task factory has shielded.
+        collect_error(task, &first, turn_step_task_lock_held(self, NULL));
+    }
     if (self->hook != NULL) {
         PyObject *result = PyObject_CallOneArg(self->hook, task);
         collect_error(task, &first, result == NULL ? -1 : 0);

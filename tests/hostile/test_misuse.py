@@ -17,7 +17,7 @@ from collections.abc import Coroutine
 from typing import Any
 
 import pytest
-from helpers import Log, forever, noop, settle
+from helpers import Log, fail, forever, noop, settle
 
 from quattro import TaskGroup, _quattro
 
@@ -458,6 +458,31 @@ async def test_factory_that_returns_a_task_twice(limit: int | None) -> None:
         loop.set_task_factory(previous)
         assert coro.cr_frame is None
     assert known.done()
+
+
+@pytest.mark.loops("asyncio", "uvloop")
+@pytest.mark.parametrize("stop", ["abort", "cancel"])
+async def test_factory_that_shields(stop: str) -> None:
+    """Behind a shield a queued task runs no line either, and waits for no turn for ever."""
+    loop = asyncio.get_running_loop()
+    shielded: list[Any] = []
+
+    async def shield(coro: Any) -> Any:
+        shielded.append(asyncio.Task(coro, loop=loop))
+        return await asyncio.shield(shielded[0])
+
+    async with TaskGroup(concurrency_limit=1) as tg:
+        tg.create_task(settle(9))
+        loop.set_task_factory(lambda loop, coro, **kwargs: asyncio.Task(shield(coro), loop=loop, **kwargs))
+        queued = tg.create_task(fail(AssertionError()))
+        loop.set_task_factory(None)
+        await settle(3)
+        if stop == "cancel":
+            queued.cancel()
+        else:
+            tg.cancel()
+    await settle(3)
+    assert [task.cancelled() for task in shielded] == [True]
 
 
 async def test_factory_that_re_enters_the_group() -> None:
