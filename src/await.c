@@ -43,10 +43,7 @@ enter_lock_held(TaskGroup *group)
     if (group->entered) {
         return refuse(group, "has already been entered");
     }
-    PyObject *loop = Py_XNewRef(group->loop);
-    if (loop == NULL) {
-        loop = call_in_module(state->events, state->str_get_running_loop, NULL);
-    }
+    PyObject *loop = call_in_module(state->events, state->str_get_running_loop, NULL);
     PyObject *parent = loop == NULL ? NULL : call_in_module(state->tasks, state->str_current_task, loop);
     if (parent != NULL && parent != Py_None && !group->entered) {   // what was called may have done so
         Py_XSETREF(group->loop, loop);
