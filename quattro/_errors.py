@@ -9,19 +9,24 @@ from types import CodeType
 TYPE_CHECKING = False  # typing's, without the time that importing it takes
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop, Task
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable
     from types import TracebackType
     from typing import Any
 
 
-def _report(loop: AbstractEventLoop, message: str, errors: Iterator[BaseException]) -> None:
+def _report(loop: AbstractEventLoop, message: str, errors: Iterable[BaseException]) -> None:
     """Tell the loop's handler of each error, whatever it raises."""
+    raised: BaseException | None = None
     for error in errors:
         try:
             loop.call_exception_handler({"message": message, "exception": error})
-        except BaseException:
-            _report(loop, message, errors)  # of the rest
-            raise
+        except BaseException as again:
+            raised = again
+    try:
+        if raised is not None:
+            raise raised
+    finally:
+        del raised  # its frames lead to this one
 
 
 def report_displaced(loop: AbstractEventLoop, errors: list[BaseException], base: BaseException) -> None:
@@ -29,12 +34,12 @@ def report_displaced(loop: AbstractEventLoop, errors: list[BaseException], base:
     displaced = dict(zip(map(id, errors), errors, strict=True))
     displaced.pop(id(base), None)
     message = f"unhandled error in a TaskGroup that raises {type(base).__name__} instead"
-    _report(loop, message, iter(displaced.values()))
+    _report(loop, message, displaced.values())
 
 
 def report_lost(loop: AbstractEventLoop, errors: list[BaseException]) -> None:
     """Report the errors of a group that nobody has left."""
-    _report(loop, "unhandled error in a TaskGroup that was never left", iter(errors))
+    _report(loop, "unhandled error in a TaskGroup that was never left", errors)
 
 
 def report_late(loop: AbstractEventLoop, task: Task[Any], error: BaseException, parent: Task[Any] | None) -> None:

@@ -679,13 +679,14 @@ async def test_the_error_of_an_eager_task_that_could_not_be_adopted(monkeypatch:
 
 @pytest.mark.reports
 @pytest.mark.loops("asyncio", "debug", "factory", "uvloop")
-async def test_every_displaced_error_is_reported_whatever_the_handler_raises() -> None:
-    """A handler that is interrupted by the first hears of the others as well."""
+@pytest.mark.parametrize(("count", "each"), [(3, False), (2000, True)])
+async def test_every_displaced_error_is_reported_whatever_the_handler_raises(count: int, each: bool) -> None:
+    """A handler that is interrupted by the first, or by each of many, hears of the others as well."""
     reports: list[BaseException] = []
 
     def handler(loop: Any, context: Any) -> None:
         reports.append(context["exception"])
-        if len(reports) == 1:
+        if len(reports) == 1 or each:
             raise KeyboardInterrupt
 
     asyncio.get_running_loop().set_exception_handler(handler)
@@ -693,11 +694,11 @@ async def test_every_displaced_error_is_reported_whatever_the_handler_raises() -
         patch.setattr(sys, "unraisablehook", lambda unraisable: reports.append(unraisable.exc_value))
         with pytest.raises(SystemExit):
             async with TaskGroup() as tg:
-                for number in range(3):
+                for number in range(count):
                     tg.create_task(fail(ValueError(number)))
                 await settle(1)
                 raise SystemExit
-    assert [type(error) for error in reports] == [ValueError, ValueError, ValueError, KeyboardInterrupt]
+    assert [type(error) for error in reports] == [ValueError] * count + [KeyboardInterrupt]
 
 
 @pytest.mark.skipif(sys.version_info < (3, 12), reason="a task does not show its context")
