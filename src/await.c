@@ -74,7 +74,9 @@ finish_lock_held(TaskGroup *self)
         }
         Py_XDECREF(task);
     }
-    GROUP_STATE(CLEAR)
+#define TAKE(name) PyObject *name = self->name; self->name = NULL;
+#define DROP(name) Py_XDECREF(name);
+    GROUP_STATE(TAKE)
     if (wake_waiters_lock_held(self) < 0) {
         report_unraisable((PyObject *)self);
     }
@@ -82,6 +84,10 @@ finish_lock_held(TaskGroup *self)
         GROUP_TOOLS(CLEAR)
         drop_callbacks_lock_held(self);
     }
+    // Last: it may be what looks at the group as it goes.
+    GROUP_STATE(DROP)
+#undef TAKE
+#undef DROP
 }
 
 /* Raise what the group has to raise (-1 and the error set), or nothing (0); 1 if the parent has to pass through the

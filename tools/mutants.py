@@ -46,8 +46,8 @@ MUTANTS = [
     Mutant("no visit of the type", "    Py_VISIT(Py_TYPE(op));\n", "", "leaks:collector", times=4),
     Mutant(
         "the parent is kept",
-        "    GROUP_STATE(CLEAR)\n    if (wake_waiters_lock_held(self) < 0",
-        "    if (wake_waiters_lock_held(self) < 0",
+        "    GROUP_STATE(TAKE)\n",
+        "    PyObject *parent = NULL, *errors = NULL, *base_error = NULL, *waiter = NULL;\n",
         "group:held",
     ),
     Mutant(

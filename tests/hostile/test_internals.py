@@ -679,6 +679,30 @@ async def test_the_error_of_an_eager_task_that_could_not_be_adopted(monkeypatch:
 
 @pytest.mark.reports
 @pytest.mark.loops("asyncio", "debug", "factory", "uvloop")
+async def test_what_uses_the_group_as_a_displaced_error_goes() -> None:
+    """It finds a group that has let go of everything."""
+    seen: list[Any] = []
+
+    class Last:
+        def __del__(self) -> None:
+            tg.cancel()
+            seen.append([tg._errors, tg._parent_task, tg._base_error, tg._on_completed_fut])
+
+    async def fails(_: Last) -> None:
+        raise ValueError
+
+    asyncio.get_running_loop().set_exception_handler(lambda loop, context: None)
+    with pytest.raises(SystemExit):
+        async with TaskGroup() as tg:
+            tg.create_task(fails(Last()))
+            tg.create_task(forever())
+            await settle(1)
+            raise SystemExit
+    assert seen == [[None] * 4]
+
+
+@pytest.mark.reports
+@pytest.mark.loops("asyncio", "debug", "factory", "uvloop")
 @pytest.mark.parametrize(("count", "each"), [(3, False), (2000, True)])
 async def test_every_displaced_error_is_reported_whatever_the_handler_raises(count: int, each: bool) -> None:
     """A handler that is interrupted by the first, or by each of many, hears of the others as well."""
