@@ -263,6 +263,11 @@ static PyObject *
 turn_next_lock_held(Turn *self)
 {
     switch (self->state) {
+    case TURN_CALL:
+        return NULL;
+    case TURN_CANCELLED:
+        turn_raise_cancelled(self);
+        return NULL;
     case TURN_GRANTED:
         if (self->link.prev == &self->group->granted) {
             return NULL;
@@ -270,13 +275,11 @@ turn_next_lock_held(Turn *self)
         // Others were granted a slot before it, and have yet to start.
         // fall through
     case TURN_QUEUED:
-        self->blocking = 1;
-        return Py_NewRef(self);
-    case TURN_CALL:
-        return NULL;
-    case TURN_CANCELLED:
-        turn_raise_cancelled(self);
-        return NULL;
+        if (self->waker == NULL) {
+            self->blocking = 1;
+            return Py_NewRef(self);
+        }
+        // fall through
     default:
         PyErr_SetString(PyExc_RuntimeError, "a turn can be awaited only once");
         return NULL;

@@ -550,22 +550,27 @@ async def test_who_is_woken_for_a_slot_and_does_not_look() -> None:
     assert background.cancelled() and woken == [turn]
 
 
-@pytest.mark.parametrize("waits", ["exit", "slot"])
+@pytest.mark.parametrize("waits", ["exit", "slot", "turn"])
 async def test_somebody_else_waits_on_what_a_task_waits_on(waits: str) -> None:
-    """Who gives a callback to the future that the parent, or who waits for a slot, waits on is told that it has one."""
+    """Who awaits the future that the parent, who waits for a slot, or a queued task waits on, or gives it a callback, is
+    told that it has one."""
     heard: list[object] = []
 
     async def child() -> None:
         await settle(2)
-        turn: Any = tg._on_completed_fut if waits == "exit" else parent._fut_waiter
+        waiting: Any = queued if waits == "turn" else parent
+        turn = tg._on_completed_fut if waits == "exit" else waiting._fut_waiter
         with pytest.raises(RuntimeError, match="one task"):
             turn.add_done_callback(heard.append)
+        with pytest.raises(RuntimeError, match="only once"):
+            await turn
 
-    parent: Any = asyncio.current_task()
+    parent = asyncio.current_task()
     async with TaskGroup(concurrency_limit=1) as tg:
         tg.create_task(child())
         if waits == "slot":
             await tg.wait_for_slot()
+        queued = tg.create_task(noop())
     assert heard == []
 
 
