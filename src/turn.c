@@ -19,7 +19,7 @@ turn_task_done_lock_held(Turn *self, PyObject *task)
         turn_leave_lock_held(self, TURN_CANCELLED);
         turn_close_coro(self);
         // Somebody may wait on it still: another Task, which this one or a task factory has shielded.
-        collect_error(task, &first, turn_step_task_lock_held(self, NULL));
+        collect_error(task, &first, turn_step_task_lock_held(self, 0));
     }
     if (self->hook != NULL) {
         PyObject *result = PyObject_CallOneArg(self->hook, task);
@@ -369,10 +369,17 @@ Turn_cancel(PyObject *op, PyObject *const *args, Py_ssize_t nargs, PyObject *kwn
 static int
 turn_add_waker_lock_held(Turn *self, PyObject *waker, PyObject *context)
 {
-    // Who waits for a slot has one still if it was woken although the loop had raised.
-    if (self->waker != NULL && !(self->waiter && PyObject_RichCompareBool(self->waker, waker, Py_EQ) > 0)) {
-        PyErr_SetString(PyExc_RuntimeError, "a turn has one task");
-        return -1;
+    if (self->waker != NULL) {
+        // Who waits for a slot has one still if it was woken although the loop had raised.
+        PyObject *known = Py_NewRef(self->waker);
+        int again = self->waiter ? PyObject_RichCompareBool(known, waker, Py_EQ) : 0;
+        Py_DECREF(known);
+        if (again == 0) {
+            PyErr_SetString(PyExc_RuntimeError, "a turn has one task");
+        }
+        if (again <= 0) {
+            return -1;
+        }
     }
     // asyncio.Task gives a builtin method of itself.  That is not kept while it is queued, which may be long: it is one object
     // more for each task, and for the collector to visit.  Others need it, as there may be no memory for a new one then.

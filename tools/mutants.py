@@ -421,7 +421,7 @@ MUTANTS = [
     Mutant("the background tasks are not stopped for who does not look", "self->woken = 0;", "", "internals:look"),
     Mutant(
         "somebody else is woken instead of the parent",
-        "self->waiter && PyObject_RichCompareBool(self->waker, waker, Py_EQ) > 0",
+        "self->waiter ? PyObject_RichCompareBool(known, waker, Py_EQ) : 0",
         "self->waiter",
         "internals:else",
     ),
