@@ -23,8 +23,10 @@ if sys.platform == "win32":
         compile_args += ["/WX"]
 else:
     compile_args += ["-std=c11", "-Wall", "-Wextra", "-Wno-missing-field-initializers", "-fvisibility=hidden"]
-    # -fno-plt: a jump less on each call into the interpreter.  Whoever sets CFLAGS chooses another -O there.
-    compile_args += ["-fno-plt", *(["-O3"] if "-O" not in os.environ.get("CFLAGS", "") else [])]
+    if sys.platform == "linux":
+        compile_args += ["-fno-plt"]  # a jump less on each call into the interpreter
+    if "-O" not in os.environ.get("CFLAGS", ""):  # whoever sets CFLAGS may choose another there
+        compile_args += ["-O3"]
     if os.environ.get("QUATTRO_WERROR"):
         compile_args += ["-Werror"]
     if os.environ.get("QUATTRO_DEBUG"):
