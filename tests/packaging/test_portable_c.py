@@ -33,7 +33,9 @@ def test_pedantic(file: str, compiler: str, assertions: str) -> None:
         capture_output=True,
         text=True,
     )
-    found = [line for line in done.stderr.splitlines() if re.search(r"\b(warning|error): ", line)]
+    # What CPython's headers have of a platform's own (__int64) is not ours to mend.
+    ours = re.compile(re.escape(str(includes.SOURCE)) + r".*\b(warning|error): ")
+    found = [line for line in done.stderr.splitlines() if ours.match(line)]
     assert [line for line in found if not SLOT.search(line)] == []
     assert done.returncode == 0, done.stderr
     assert found or "Slot" not in includes.read()[file], "-Wpedantic says nothing of the slots: did it look?"
