@@ -22,6 +22,14 @@ STEP = ROOT / "tools" / "step"
 needs_bash = pytest.mark.skipif(sys.platform == "win32", reason="the tools are scripts for bash")
 
 
+def test_forced_colours() -> None:
+    """Where colours are forced, as in the workflow, tests that read what a program writes pass all the same."""
+    test = f"{Path(__file__).with_name('test_main.py')}::test_another_import_error_is_not_hidden"
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", test]
+    done = subprocess.run(command, cwd=ROOT, env=os.environ | {"FORCE_COLOR": "1"}, capture_output=True, text=True)
+    assert done.returncode == 0 and "\x1b[" in done.stdout, done.stdout
+
+
 def test_every_long_run_is_listed() -> None:
     """`tools/run` alone names each of its commands."""
     text = RUN.read_text()
