@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -51,6 +52,7 @@ def test_a_leak_would_be_seen(tmp_path: Path) -> None:
     )
     script = tmp_path / "leaking.py"
     script.write_text(code)
-    env = {"PYTHONPATH": f"{Path(soak.__file__).parent}:{Path(soak.__file__).parents[1]}"}
+    tools = Path(soak.__file__).parent
+    env = os.environ | {"PYTHONPATH": os.pathsep.join(map(str, (tools, tools.parent)))}
     done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, env=env)
     assert (done.returncode, done.stderr) == (1, "")
