@@ -22,6 +22,12 @@ async def wait_for_text(stream: asyncio.StreamReader | None, pattern: str) -> No
         seen += ESCAPES.sub("", chunk.decode())
 
 
+def table_rows(printed: str) -> list[list[str]]:
+    """The cells of a table that a program has printed, below the head, which has bars like theirs on Windows."""
+    below = re.split("^[┡├]", printed, maxsplit=1, flags=re.MULTILINE)[-1]
+    return [[cell.strip() for cell in line.strip("│").split("│")] for line in below.splitlines() if line[:1] == "│"]
+
+
 def eager_loop() -> asyncio.AbstractEventLoop:
     """asyncio's loop with the eager task factory."""
     loop = asyncio.new_event_loop()

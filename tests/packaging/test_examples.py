@@ -22,7 +22,7 @@ from typing import Any
 import aiohttp
 import pytest
 from aiohttp import web
-from helpers import wait_for_text
+from helpers import table_rows, wait_for_text
 
 import quattro
 from quattro import TaskGroup
@@ -50,10 +50,9 @@ class Example:
     @asynccontextmanager
     async def started(cls, name: str, *arguments: str, **environment: str) -> AsyncIterator[Example]:
         """Start an example; if it still runs in the end, it is killed."""
-        env = {name: value for name, value in os.environ.items() if name not in ("FORCE_COLOR", "TTY_COMPATIBLE")}
-        env |= {"PYTHONPATH": str(Path(quattro.__file__).parents[1]), "PYTHONUTF8": "1", "COLUMNS": "200"} | environment
+        env = {"PYTHONPATH": str(Path(quattro.__file__).parents[1]), "PYTHONUTF8": "1", "COLUMNS": "200"} | environment
         command = sys.executable, "-W", "error", str(EXAMPLES / name), *arguments
-        process = await asyncio.create_subprocess_exec(*command, env=env, stdout=PIPE, stderr=PIPE)
+        process = await asyncio.create_subprocess_exec(*command, env=os.environ | env, stdout=PIPE, stderr=PIPE)
         try:
             yield cls(process)
         finally:
@@ -66,7 +65,7 @@ class Example:
         assert self.process.stdout is not None
         line = await self.process.stdout.readline()
         assert line, (await self.process.communicate())[1].decode()
-        return line.decode().rstrip("\n")
+        return line.decode().rstrip("\r\n")
 
     async def shows(self, pattern: str) -> None:
         """Wait until it has drawn something on the terminal."""
@@ -74,7 +73,7 @@ class Example:
 
     async def end(self, code: int, error: str = "") -> str:
         """Wait for its end; return what else it printed."""
-        out, err = (stream.decode() for stream in await self.process.communicate())
+        out, err = (stream.decode().replace(os.linesep, "\n") for stream in await self.process.communicate())
         assert self.process.returncode == code and "Traceback" not in err, out + err
         assert not error or error in err, err
         return out
@@ -189,8 +188,7 @@ def test_chat_ends() -> None:
 
 def table(printed: str) -> dict[str, list[str]]:
     """The rows of the report, by their first cells."""
-    rows = [[cell.strip() for cell in line.strip("│").split("│")] for line in printed.splitlines() if line[:1] == "│"]
-    return {name: cells for name, *cells in rows}
+    return {name: cells for name, *cells in table_rows(printed)}
 
 
 def test_pipeline() -> None:

@@ -23,7 +23,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import pytest
 from aiohttp import ClientSession, web
-from helpers import wait_for_text
+from helpers import table_rows, wait_for_text
 
 import quattro
 
@@ -102,8 +102,7 @@ class Checker:
     async def report(self) -> Report:
         """Wait for its end, and read its report."""
         out, err = (stream.decode() for stream in await self.process.communicate())
-        rows = [[cell.strip() for cell in line.strip("│").split("│")] for line in out.splitlines() if line[:1] == "│"]
-        table = {link: (problem, page) for link, problem, page in rows}
+        table = {link: (problem, page) for link, problem, page in table_rows(out)}
         summary = re.search(SUMMARY, out, re.MULTILINE)
         assert summary is not None and "Traceback" not in err, out + err
         checked, broken, skipped = map(int, summary.groups("0"))
@@ -115,10 +114,11 @@ class Checker:
 @asynccontextmanager
 async def linkcheck(*arguments: str, **environment: str) -> AsyncIterator[Checker]:
     """Start the checker with the quattro that is tested here, and room for whole links in the table."""
-    env = {name: value for name, value in os.environ.items() if name not in ("FORCE_COLOR", "TTY_COMPATIBLE")}
-    env |= {"PYTHONPATH": str(Path(quattro.__file__).parents[1]), "PYTHONUTF8": "1", "COLUMNS": "200"} | environment
+    env = {"PYTHONPATH": str(Path(quattro.__file__).parents[1]), "PYTHONUTF8": "1", "COLUMNS": "200"} | environment
     command = sys.executable, str(EXAMPLES / "linkcheck.py"), *arguments
-    process = await asyncio.create_subprocess_exec(*command, env=env, stdout=PIPE, stderr=PIPE, start_new_session=True)
+    process = await asyncio.create_subprocess_exec(
+        *command, env=os.environ | env, stdout=PIPE, stderr=PIPE, start_new_session=True
+    )
     try:
         yield Checker(process)
     finally:
@@ -527,7 +527,7 @@ def test_charset() -> None:
 
     pages = {
         "/": links("/1", "/2", "/3"),
-        "/1": page("latin-1", b"<a href='\xe9'>"),
+        "/1": page("iso-8859-1", b"<a href='\xe9'>"),
         "/3": page("hex", b"<a href='x'>"),
     }
     report = check(Site(pages | {"/2": page("utf-16", links("y").encode("utf-16"))}))
@@ -609,7 +609,7 @@ def test_json_that_cannot_be_written(tmp_path: Path) -> None:
         async with Site({"/": page}).serve() as address, linkcheck(address, "--json", str(file)) as checker:
             out, err = await checker.process.communicate()
         assert checker.process.returncode == 2 and b"1 link checked, 0 broken" in out
-        assert err.decode().endswith(f"linkcheck.py: cannot write {file}: {os.strerror(errno.ENOENT)}\n")
+        assert err.decode().endswith(f"linkcheck.py: cannot write {file}: {os.strerror(errno.ENOENT)}{os.linesep}")
         assert b"Traceback" not in err
 
     run(body())
