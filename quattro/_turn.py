@@ -181,3 +181,16 @@ def rearm(loop: AbstractEventLoop, parent: Task[Any], at_once: bool = uncancel_r
             parent.cancel()
         else:
             loop.call_soon(rearm, loop, parent, True)
+
+
+def cancel_unless_ending(task: Task[Any], delay: float = 0) -> None:
+    """Cancel a task, but if somebody else has, leave it to its clean-up, and cancel it only if it goes on after that.
+
+    A timeout takes its cancel back, and then nobody has cancelled the task. No one is told of that, so this looks
+    again: when the task has taken its next step, and from time to time.
+    """
+    if not task.done():
+        if task.cancelling():
+            task.get_loop().call_later(delay, cancel_unless_ending, task, 0.05)
+        else:
+            task.cancel()

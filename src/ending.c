@@ -19,7 +19,7 @@ append_error(TaskGroup *self, PyObject *exc)
 }
 
 /* Cancel the tasks that the group has not cancelled yet, once each.  A background task that somebody else has cancelled
-   is left to its clean-up.  All are tried; the first error is raised. */
+   is left to its clean-up, and cancelled if it goes on after that.  All are tried; the first error is raised. */
 static int
 cancel_tasks_lock_held(TaskGroup *self)
 {
@@ -39,8 +39,11 @@ cancel_tasks_lock_held(TaskGroup *self)
             // asyncio's own cancel() cancels nothing then; another's is not called for a task that is done.
             int done = Py_IS_TYPE(task, (PyTypeObject *)state->CTask) ? 0 : call_is_true(task, state->str_done);
             collect_error(self, &first, done);
-            if (cancelling <= 0 && done <= 0) {     // it is asked only once, so it is cancelled if it doesn't say
-                collect_error(self, &first, call_method(task, state->str_cancel));
+            if (done <= 0) {        // it is asked only once, so it is cancelled if it doesn't say
+                PyObject *result = cancelling > 0 ? PyObject_CallOneArg(state->cancel_unless_ending, task)
+                                                  : PyObject_CallMethodNoArgs(task, state->str_cancel);
+                collect_error(self, &first, result == NULL ? -1 : 0);
+                Py_XDECREF(result);
             }
             Py_DECREF(task);
         }

@@ -19,8 +19,8 @@
 
 /* What quattro/_turn.py has for us, asyncio's parts most of all: it says what each is. */
 #define STATE_PARTS(X) \
-    X(CFuture) X(CTask) X(CancelledError) X(Coroutine) X(InvalidStateError) X(add_awaited_by) X(context_kwname) \
-    X(coroutine_name) X(coroutine_qualname) X(create_by_name) X(create_eagerly) X(current_task) X(deque) \
+    X(CFuture) X(CTask) X(CancelledError) X(Coroutine) X(InvalidStateError) X(add_awaited_by) X(cancel_unless_ending) \
+    X(context_kwname) X(coroutine_name) X(coroutine_qualname) X(create_by_name) X(create_eagerly) X(current_task) X(deque) \
     X(discard_awaited_by) X(done_future) X(eager_task_factory) X(events) X(forget_task) X(given_exception) X(low_limit) \
     X(need_done_future) X(not_a_coroutine) X(note_callable) X(partial) X(rearm) X(refusal) X(report_displaced) \
     X(report_late) X(report_lost) X(run_turn) X(stock_code) X(stock_create_task) X(task__callbacks) \

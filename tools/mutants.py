@@ -243,8 +243,8 @@ MUTANTS = [
     # Errors.
     Mutant(
         "an abort stops at its first error",
-        "                collect_error(self, &first, call_method(task, state->str_cancel));\n",
-        "                if (call_method(task, state->str_cancel) < 0) { Py_DECREF(task); return -1; }\n",
+        "                collect_error(self, &first, result == NULL ? -1 : 0);\n",
+        "                if (result == NULL) { Py_DECREF(task); return -1; }\n",
         "misuse:methods_raise",
     ),
     Mutant(
@@ -369,8 +369,8 @@ MUTANTS = [
     ),
     Mutant(
         "they are cancelled though somebody did",
-        "if (cancelling <= 0 && done <= 0) {",
-        "if (done <= 0) {",
+        "PyObject *result = cancelling > 0 ? ",
+        "PyObject *result = 0 ? ",
         "background",
     ),
     # Errors that cancel nothing.

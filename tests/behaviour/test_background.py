@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import Any
 
 import pytest
@@ -143,6 +144,36 @@ async def test_cancelled_by_somebody_else_is_left_to_its_clean_up(aborted: bool)
             await settle(2)
             tg.cancel()
     assert log == ["clean"] and task.cancelling() == 1
+
+
+@pytest.mark.parametrize("aborted", [False, True])
+@pytest.mark.parametrize("passes", [0, 10])
+async def test_timeout_of_its_own_is_not_its_end(aborted: bool, passes: int) -> None:
+    """A background task that a timeout within it has just cancelled goes on after that: it still gets the group's
+    cancel, when its clean-up is done. [B5]"""
+    timeouts: list[asyncio.Timeout] = []
+    log: list[str] = []
+
+    async def background() -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(None) as timeout:
+                timeouts.append(timeout)
+                try:
+                    await forever()
+                finally:
+                    await settle(passes)
+                    log.append("clean")
+        await asyncio.sleep(5)  # for ever, but the test ends if it is forgotten
+        log.append("forgotten")
+
+    async with TaskGroup() as tg:
+        task = tg.create_background_task(background)
+        await settle()
+        timeouts[0].reschedule(0)
+        await settle(1)  # it is cancelled, and has yet to find out
+        if aborted:
+            tg.cancel()
+    assert log == ["clean"] and task.cancelled() and task.cancelling() == 1
 
 
 async def test_flushing_helper_while_stopping() -> None:

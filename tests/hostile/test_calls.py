@@ -749,6 +749,7 @@ NOT_ROWS = {
     **dict.fromkeys(["state->partial", "by_name", "state->run_turn", "self->state->need_done_future"], "ours"),
     **dict.fromkeys(["state->low_limit", "self->state->refusal", "self->state->forget_task"], "ours"),
     "group->state->rearm": "ours, and asks the parent: task.cancelling and others, rows above",
+    "state->cancel_unless_ending": "ours, and asks the task: task.cancelling and others, rows above",
     **dict.fromkeys(["create_task", "create_background_task"], "of our own type"),
     **dict.fromkeys(
         ["group->state->report_displaced", "self->state->report_late", "self->state->report_lost"],

@@ -354,15 +354,25 @@ class ReferenceTaskGroup:
     def _stop_background(self) -> None:
         self._stopping = True
         for task in list(self._background):
-            if not task.done() and not task.cancelling():
-                task.cancel()
+            self._cancel_unless_ending(task)
 
     def _abort(self) -> None:
+        again = self._aborting or self._stopping
         self._aborting = True
         for task in list(self._tasks):
-            if not task.done() and not (task in self._background and task.cancelling()):
+            if task not in self._background:
                 task.cancel()
+            elif not again:
+                self._cancel_unless_ending(task)
         self._wake_slot_waiters()
+
+    def _cancel_unless_ending(self, task: Task[Any]) -> None:
+        if task.done():
+            return
+        if task.cancelling():  # by somebody else, who may take that back
+            self._loop.call_later(0.001, self._cancel_unless_ending, task)
+        else:
+            task.cancel()
 
     def cancel(self) -> None:
         if not self._entered:
