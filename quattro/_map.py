@@ -15,6 +15,8 @@ from inspect import CO_COROUTINE
 from operator import index
 from types import FunctionType, MethodType
 
+from ._turn import cancel_unless_ending
+
 TYPE_CHECKING = False  # typing's, without the time that importing it takes: asyncio does without it from 3.14 on
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Generator, Iterator
@@ -286,6 +288,6 @@ class Map:
         if self._reader is not None and not self._reader.done():
             loop = self._reader.get_loop()
             if asyncio._get_running_loop() is loop:
-                self._reader.cancel()
+                cancel_unless_ending(self._reader)  # the group may have cancelled it before
             elif not loop.is_closed():
-                loop.call_soon_threadsafe(self._reader.cancel)
+                loop.call_soon_threadsafe(cancel_unless_ending, self._reader)

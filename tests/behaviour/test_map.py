@@ -846,6 +846,40 @@ async def test_generator_is_closed_by_the_task_that_ran_it(TaskGroup: Any) -> No
     assert await anext(generator, "end") == "end"
 
 
+@pytest.mark.parametrize("how", ["error", "cancel", "end"])
+@ORDERED
+async def test_generator_that_takes_its_time_to_close(TaskGroup: Any, ordered: bool, how: str) -> None:
+    """A group that has cancelled it leaves it to its clean-up; that its consumer goes as well does not disturb it."""
+    closed: list[int] = []
+
+    async def source() -> AsyncIterator[int]:
+        try:
+            for number in range(20):
+                await asyncio.sleep(0)
+                yield number
+            await forever()
+        finally:
+            await settle(10)
+            closed.append(asyncio.current_task().cancelling())  # type: ignore[union-attr]
+
+    async def f(number: int) -> None:
+        await asyncio.sleep(0)
+        if number == 9 and how == "error":
+            raise KeyError
+
+    async def consume() -> None:
+        seen = itertools.count()
+        async for _ in tg.map(f, source(), ordered=ordered):
+            if next(seen) == 9 and how == "cancel":
+                tg.cancel()
+
+    with pytest.raises(ExceptionGroup) if how == "error" else contextlib.nullcontext():
+        async with TaskGroup(concurrency_limit=3) as tg:
+            tg.create_background_task(consume)
+            await settle(100)
+    assert closed == [1]
+
+
 async def test_generator_that_fails_to_close(TaskGroup: Any) -> None:
     """Its error is one of the task that reads it, and comes out of the group."""
 
