@@ -187,10 +187,10 @@ def cancel_unless_ending(task: Task[Any], delay: float = 0) -> None:
     """Cancel a task, but if somebody else has, leave it to its clean-up, and cancel it only if it goes on after that.
 
     A timeout takes its cancel back, and then nobody has cancelled the task. No one is told of that, so this looks
-    again: when the task has taken its next step, and from time to time.
+    again: when the task has taken its next step, and then less and less often.
     """
     if not task.done():
         if task.cancelling():
-            task.get_loop().call_later(delay, cancel_unless_ending, task, 0.05)
+            task.get_loop().call_later(delay, cancel_unless_ending, task, min(2 * delay + 0.001, 0.05))
         else:
             task.cancel()
