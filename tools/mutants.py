@@ -205,8 +205,8 @@ MUTANTS = [
     ),
     Mutant(
         "a task steps in the callback's context",
-        "(context == NULL || PyContext_Enter(context) == 0);",
-        "(context == NULL || PyContext_Enter(PyContext_CopyCurrent()) == 0);",
+        "(context == NULL || PyContext_Enter(context) == 0)) {",
+        "(context == NULL || PyContext_Enter(PyContext_CopyCurrent()) == 0)) {",
         "group internals",
     ),
     # A task's end is heard where the task's first callback would be called.
@@ -314,14 +314,14 @@ MUTANTS = [
     ),
     Mutant(
         "a task whose context is entered is lost",
-        "rc = callback == NULL ? -1 : call_soon(turn->group, callback, (PyObject *)turn, context);",
+        "rc = callback == NULL ? -1 : call_soon(turn->group, callback, future, context);",
         "rc = -1;",
         "hostile:somebody_is_in",
     ),
     Mutant(
         "any builtin of a Task is taken for its wake-up",
-        " && PyCFunction_GET_FLAGS(waker) == METH_O\n",
-        "\n",
+        " && PyCFunction_GET_FLAGS(waker) == METH_O && ",
+        " && ",
         "internals:somebody_else_waits",
     ),
     Mutant(

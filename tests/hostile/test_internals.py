@@ -552,8 +552,7 @@ async def test_who_is_woken_for_a_slot_and_does_not_look() -> None:
 
 @pytest.mark.parametrize("waits", ["exit", "slot", "turn"])
 async def test_somebody_else_waits_on_what_a_task_waits_on(waits: str) -> None:
-    """Who awaits the future that the parent, who waits for a slot, or a queued task waits on, or gives it a callback, is
-    told that it has one."""
+    """The future that the parent, who waits for a slot, or a queued task waits on is for one task: others are told."""
     heard: list[object] = []
 
     async def child() -> None:

@@ -43,6 +43,7 @@ def test_switches_for_macos(target: str, monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(sys, "platform", "darwin")
     monkeypatch.setenv("QUATTRO_WERROR", "1")
     runpy.run_path(str(ROOT / "setup.py"))
-    command = ["clang", f"--target={target}", *built[0].extra_compile_args, "-x", "c", "-c", os.devnull, "-o", os.devnull]
+    switches = [f"--target={target}", *built[0].extra_compile_args]
+    command = ["clang", *switches, "-x", "c", "-c", os.devnull, "-o", os.devnull]
     done = subprocess.run(command, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
