@@ -373,6 +373,12 @@ MUTANTS = [
         "PyObject *result = 0 ? ",
         "background",
     ),
+    Mutant(
+        "they are not cancelled though a timeout has taken its cancel back",
+        "PyObject_CallOneArg(state->cancel_unless_ending, task)",
+        "Py_NewRef(Py_None)",
+        "background",
+    ),
     # Errors that cancel nothing.
     Mutant(
         "an error cancels all the same",
