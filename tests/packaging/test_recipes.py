@@ -693,6 +693,23 @@ async def test_echo_server_of_a_test_that_ends_at_once() -> None:
         await settle(3)
 
 
+@pytest.mark.loops("asyncio")
+async def test_echo_server_that_hears_of_a_connection_too_late(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is closed, though the block has ended: on Windows asyncio may tell of it after the server was closed."""
+    start_server = asyncio.start_server
+    connected, closed = [], []
+
+    async def start(callback: Any, *address: Any) -> asyncio.Server:
+        connected.append(callback)
+        return await start_server(callback, *address)
+
+    monkeypatch.setattr(asyncio, "start_server", start)
+    async with recipe("testing.md", "echo_server").echo_server()():
+        pass
+    connected[0](None, SimpleNamespace(close=lambda: closed.append(True)))
+    assert closed == [True]
+
+
 # --- plain-server.md
 
 
