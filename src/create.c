@@ -37,7 +37,8 @@ may_have_hook(TaskGroup *self)
     int found = 0;
     for (Py_ssize_t i = 0; found == 0 && i < PyTuple_GET_SIZE(mro) && PyTuple_GET_ITEM(mro, i) != own; i++) {
         PyTypeObject *base = (PyTypeObject *)PyTuple_GET_ITEM(mro, i);
-        found = PyDict_Contains(base->tp_dict, self->state->str__on_task_done);
+        // A static type of CPython's own, from 3.12 on, has its dict elsewhere.
+        found = base->tp_dict == NULL ? 1 : PyDict_Contains(base->tp_dict, self->state->str__on_task_done);
     }
     Py_DECREF(mro);
     return found;

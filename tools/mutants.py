@@ -224,7 +224,9 @@ MUTANTS = [
         "limit steps",
     ),
     Mutant("no look at the group's dict for a hook", "self->dict != NULL || ", "", "private_names"),
-    Mutant("no look at the classes for a hook", "found = PyDict_Contains(", "found = 0 && (", "private_names group"),
+    Mutant(
+        "no look at the classes for a hook", "NULL ? 1 : PyDict_Contains(", "NULL ? 1 : 0 && (", "private_names group"
+    ),
     Mutant(
         "no look at how attributes are found for a hook",
         " || type->tp_getattro != PyObject_GenericGetAttr",
