@@ -169,6 +169,11 @@ def forget_task(loop: AbstractEventLoop, task: Task[Any]) -> None:
         task._log_destroy_pending = False  # type: ignore[attr-defined]
 
 
+def timer_is_due(loop: Any) -> bool:
+    """Ask whether asyncio's loop, which has timers, will find that one of them is due in its next iteration."""
+    return bool(loop._scheduled[0]._when <= loop.time() + loop._clock_resolution)
+
+
 def rearm(loop: AbstractEventLoop, parent: Task[Any], at_once: bool = uncancel_resets) -> None:
     """Cancel a task that was cancelled from outside again, so that its next await sees that in spite of an error.
 

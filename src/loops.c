@@ -394,7 +394,14 @@ loop_is_idle(TaskGroup *self)
         rc = PyObject_Size(ready) == 0;
         Py_DECREF(ready);
     }
-    return rc;
+    // A timer that is due would come between the parent's next two steps.
+    int due = rc > 0 && self->loop_is_asyncio ? attr_is_true(self->loop, self->state->str__scheduled) : 0;
+    if (due > 0) {
+        PyObject *answer = PyObject_CallOneArg(self->state->timer_is_due, self->loop);
+        due = answer == NULL ? -1 : answer == Py_True;
+        Py_XDECREF(answer);
+    }
+    return due == 0 ? rc : due < 0 ? -1 : 0;
 }
 
 int

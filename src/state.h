@@ -24,14 +24,15 @@
     X(discard_awaited_by) X(done_future) X(eager_task_factory) X(events) X(forget_task) X(given_exception) X(low_limit) \
     X(need_done_future) X(not_a_coroutine) X(note_callable) X(partial) X(rearm) X(refusal) X(report_displaced) \
     X(report_late) X(report_lost) X(run_turn) X(stock_code) X(stock_create_task) X(task__callbacks) \
-    X(task__exception) X(task_add_done_callback) X(task_done) X(task_remove_done_callback) X(tasks)
+    X(task__exception) X(task_add_done_callback) X(task_done) X(task_remove_done_callback) X(tasks) X(timer_is_due)
 
 /* Interned names of attributes and keywords. */
 #define STATE_NAMES(X) \
-    X(__name__) X(__qualname__) X(_abort) X(_debug) X(_must_cancel) X(_on_task_done) X(_ready) X(_task_factory) \
-    X(add_done_callback) X(call_soon) X(cancel) X(cancelled) X(cancelling) X(close) X(context) X(coro) X(cr_await) \
-    X(cr_frame) X(cr_running) X(create_task) X(current_task) X(done) X(eager_start) X(exception) X(func) \
-    X(get_running_loop) X(get_task_factory) X(loop) X(msg) X(name) X(Task) X(time) X(uncancel)
+    X(__name__) X(__qualname__) X(_abort) X(_debug) X(_must_cancel) X(_on_task_done) X(_ready) X(_scheduled) \
+    X(_task_factory) X(add_done_callback) X(call_soon) X(cancel) X(cancelled) X(cancelling) X(close) X(context) \
+    X(coro) X(cr_await) X(cr_frame) X(cr_running) X(create_task) X(current_task) X(done) X(eager_start) \
+    X(exception) X(func) X(get_running_loop) X(get_task_factory) X(loop) X(msg) X(name) X(Task) X(time) \
+    X(uncancel)
 
 typedef struct {
 #define NAME(name) PyObject *str_##name;

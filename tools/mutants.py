@@ -125,6 +125,7 @@ MUTANTS = [
         "if (0) {",
         "group:what_is_ready",
     ),
+    Mutant("the parent overtakes a timer", "due = answer == NULL ? -1 : answer == Py_True;", "due = 0;", "group:timer"),
     Mutant(
         "the parent overtakes what is ready", "rc = PyObject_Size(ready) == 0;", "rc = 1;", "group:what_is_ready steps"
     ),

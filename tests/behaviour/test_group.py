@@ -929,6 +929,29 @@ def test_parent_on_a_loop_that_keeps_what_is_ready_elsewhere(own: bool) -> None:
     assert seen == ["callback", "parent"]
 
 
+@pytest.mark.loops("asyncio", "debug", "factory")
+@pytest.mark.parametrize("delay", [0, 3600])
+async def test_timer_that_is_due_comes_before_the_parents_second_step(delay: int) -> None:
+    """A timer that is due runs where it would with asyncio's group, and one that is not does no harm. [G11]"""
+    loop = asyncio.get_running_loop()
+    seen: list[str] = []
+    timers: list[asyncio.TimerHandle] = []
+
+    async def outsider() -> None:
+        await settle(2)
+        timers.append(loop.call_later(delay, seen.append, "timer"))
+
+    task = loop.create_task(outsider())
+    async with TaskGroup() as tg:
+        tg.create_task(settle(1))
+    seen.append("first")
+    await settle(1)
+    seen.append("second")
+    await task
+    timers[0].cancel()
+    assert seen == (["first", "second"] if delay else ["first", "timer", "second"])
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="uvloop is not for Windows")
 def test_parent_on_a_loop_over_uvloop_that_keeps_what_is_ready_elsewhere() -> None:
     """A loop over uvloop's may have a call_soon() of its own as well. [G10]"""

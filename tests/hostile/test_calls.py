@@ -377,6 +377,7 @@ def parent_member(world: World, name: str) -> None:
 
 
 @members("loop", "call_soon", "create_task", "call_exception_handler", "get_debug", "_task_factory", "_debug", "_ready")
+@members("loop", "_scheduled")
 def loop_member(world: World, name: str) -> None:
     world.loop_class = spoil(world, LOOP, name)
     displace(world)
@@ -748,6 +749,7 @@ NOT_ROWS = {
     "copy": "a function of ours",
     **dict.fromkeys(["state->partial", "by_name", "state->run_turn", "self->state->need_done_future"], "ours"),
     **dict.fromkeys(["state->low_limit", "self->state->refusal", "self->state->forget_task"], "ours"),
+    "self->state->timer_is_due": "ours, and asks the loop for _scheduled, a row above, and its time",
     "group->state->rearm": "ours, and asks the parent: task.cancelling and others, rows above",
     "state->cancel_unless_ending": "ours, and asks the task: task.cancelling and others, rows above",
     **dict.fromkeys(["create_task", "create_background_task"], "of our own type"),
