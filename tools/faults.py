@@ -242,6 +242,16 @@ class Loop(asyncio.SelectorEventLoop):
             raise
 
 
+class Patient(Selector):
+    """Waits for nobody, and not for ever for a task that has been cancelled, and that asyncio has lost since.
+
+    The group looks again whether such a task goes on, less and less often; no path waits for time.
+    """
+
+    def select(self, timeout: float | None = None) -> Any:
+        return super().select(None if timeout is not None and timeout > 0.03 else timeout)
+
+
 class Run:
     """One run of a path with one failure: what came of it, and what is wrong."""
 
@@ -250,7 +260,7 @@ class Run:
         self.never: list[str] = []  # what nothing excuses
         self.excused = self.failed_callbacks = 0
         self.path = path.__name__
-        self.loop = loop_class(Selector())
+        self.loop = loop_class(Patient())
         self.loop.set_exception_handler(self.report)
         sys.unraisablehook = self.unraisable
 
