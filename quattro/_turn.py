@@ -119,7 +119,8 @@ async def run_turn(turn: _Turn) -> Any:
 class _NoLoop:
     """All that a future asks of its loop if nobody waits for it."""
 
-    get_debug = staticmethod(bool)
+    def get_debug(self) -> bool:
+        return False
 
 
 def new_done_future(loop: Any) -> Future[None]:
