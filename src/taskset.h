@@ -92,8 +92,10 @@ TaskSet_find(TaskSet *set, const void *task)
         if (found == NOT_FOUND) {
             found = TaskSet_scan(set, task, begin, Py_MIN(begin + SCAN, before));
         }
+        if (found != NOT_FOUND) {
+            set->hint = found;
+        }
         if (found != NOT_FOUND || end - begin <= SCAN) {
-            set->hint = found == NOT_FOUND ? hint : found;
             return found;
         }
         TaskSet_make_index(set);

@@ -234,6 +234,7 @@ MUTANTS = [
         "",
         "private_names",
     ),
+    Mutant("the dict is kept", "    Py_CLEAR(self->dict);\n", "", "private_names:dict"),
     Mutant("no visit of the dict", "    Py_VISIT(self->dict);\n", "", "leaks:collector"),
     Mutant(
         "whoever waits on a turn is woken with a future",
@@ -427,7 +428,9 @@ MUTANTS = [
         "if (slot_is_free(group) || self->turn != NULL) {",
         "wait_for_slot",
     ),
-    Mutant("the background tasks are not stopped for who does not look", "self->woken = 0;", "", "internals:look"),
+    Mutant(
+        "the background tasks are not stopped for who does not look", "self->woken = 0;", "", "internals:no_task_waits"
+    ),
     Mutant(
         "somebody else is woken instead of the parent",
         "self->waiter ? PyObject_RichCompareBool(known, waker, Py_EQ) : 0",

@@ -144,7 +144,7 @@ async def test_on_task_done_is_found_wherever_it_is(cls: Any, where: Any, monkey
 
 
 async def test_a_group_has_a_dict() -> None:
-    """Attributes are set, listed, deleted and replaced as on any object; its own are not among them."""
+    """Attributes are set, listed, deleted, replaced and let go as on any object; its own are not among them."""
     tg: Any = TaskGroup()
     assert vars(tg) == {}
     tg.mine = 1
@@ -155,6 +155,12 @@ async def test_a_group_has_a_dict() -> None:
     assert not hasattr(tg, "other")
     async with tg:
         tg.create_task(noop())
+    await settle(1)  # the loop has let go of the callback that woke us
+    held = object()
+    count = sys.getrefcount(held)
+    tg.held = held
+    del tg
+    assert sys.getrefcount(held) == count
 
 
 @pytest.mark.parametrize("limit", [1, 2])

@@ -517,37 +517,27 @@ async def test_what_carries_a_result_belongs_to_its_catcher() -> None:
         assert [stop.value for stop in stops] == groups
 
 
-@pytest.mark.parametrize("late", [False, True])
-async def test_a_wait_for_a_slot_that_no_task_waits_on(late: bool) -> None:
-    """Who takes its first step by hand keeps no background task from being stopped; who waits later is woken."""
+@pytest.mark.parametrize("when", ["never", "at once", "late"])
+async def test_a_wait_for_a_slot_that_no_task_waits_on(when: str) -> None:
+    """Who takes its first step by hand keeps no background task from being stopped, also if it is woken and does not
+    look; who waits later is woken."""
     woken: list[Any] = []
     async with TaskGroup(concurrency_limit=1) as tg:
         background = tg.create_background_task(forever())
         tg.create_task(settle(2))
         waiting: Any = _quattro.TaskGroup.wait_for_slot(tg)
         turn = waiting.send(None)
-        if late:
+        if when == "at once":
+            turn.add_done_callback(woken.append)
+        if when == "late":
             await settle(5)
             turn.add_done_callback(woken.append)
             await settle(2)
-            assert woken == [turn]
             waiting.close()
-    assert background.cancelled()
-    if not late:
+    assert background.cancelled() and woken == ([] if when == "never" else [turn])
+    if when == "never":
         with pytest.raises(RuntimeError, match="is finished"):
             waiting.send(None)
-
-
-async def test_who_is_woken_for_a_slot_and_does_not_look() -> None:
-    """Whoever steps it by hand, and leaves it there when it is woken, keeps no background task from being stopped."""
-    woken: list[Any] = []
-    async with TaskGroup(concurrency_limit=1) as tg:
-        background = tg.create_background_task(forever())
-        tg.create_task(settle(2))
-        waiting: Any = _quattro.TaskGroup.wait_for_slot(tg)
-        turn = waiting.send(None)
-        turn.add_done_callback(woken.append)
-    assert background.cancelled() and woken == [turn]
 
 
 @pytest.mark.parametrize("waits", ["exit", "slot", "turn"])
