@@ -29,7 +29,8 @@ static int
 may_have_hook(TaskGroup *self)
 {
     PyTypeObject *type = Py_TYPE(self);
-    if (FREE_THREADED || self->dict != NULL || type->tp_getattro != PyObject_GenericGetAttr) {
+    // A class that the collector has cleared before its group has no MRO.
+    if (FREE_THREADED || self->dict != NULL || type->tp_mro == NULL || type->tp_getattro != PyObject_GenericGetAttr) {
         return 1;
     }
     PyObject *mro = Py_NewRef(type->tp_mro);

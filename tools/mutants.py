@@ -234,6 +234,7 @@ MUTANTS = [
         "",
         "private_names",
     ),
+    Mutant("no look whether the collector has cleared the class", " || type->tp_mro == NULL", "", "corners"),
     Mutant("the dict is kept", "    Py_CLEAR(self->dict);\n", "", "private_names:dict"),
     Mutant("no visit of the dict", "    Py_VISIT(self->dict);\n", "", "leaks:collector"),
     Mutant(

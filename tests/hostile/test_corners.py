@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import sys
+import sysconfig
 import warnings
 from typing import Any
 
@@ -131,3 +132,48 @@ async def test_eager_loop_that_cannot_say_whether_it_is_closed(monkeypatch: pyte
             with pytest.raises(LookupError, match="unsure"):
                 tg.create_task(coro, name="named")
         assert coro.cr_frame is None
+
+
+@pytest.mark.skipif(
+    bool(sysconfig.get_config_var("Py_GIL_DISABLED")),
+    reason="the collector of free-threaded builds shows nobody its garbage",
+)
+async def test_group_whose_class_the_collector_has_cleared() -> None:
+    """Code that runs while the collector has cleared a group's class, the group not yet, gets an AttributeError."""
+    said: list[str] = []
+
+    class Late:
+        """Made while the garbage is finalized, this goes while the garbage is cleared."""
+
+        def __del__(self) -> None:
+            for op in gc.get_objects():
+                if type(op) is super and type(group := super.__self__.__get__(op)).__name__ == "Cleared":  # type: ignore[attr-defined]
+                    with pytest.raises(AttributeError, match="_on_task_done") as caught:
+                        _quattro.TaskGroup.create_task(group, noop())
+                    said.append(str(caught.value))
+
+    class Early:
+        def __init__(self, holder: list[Any]) -> None:
+            self.holder = holder
+
+        def __del__(self) -> None:
+            self.holder.append(Late())
+
+    async def leave_garbage() -> None:
+        # The collector clears in this order, and nothing of the second, which leads to the group.
+        group_type = type("Cleared", (TaskGroup,), {})
+        early = super.__new__(super)
+        holder: list[Any] = [early]
+        group = group_type()
+        early.__init__(group_type, group)  # type: ignore[misc]
+        holder.append(Early(holder))
+        await group.__aenter__()
+
+    gc.collect()
+    gc.disable()
+    try:
+        await leave_garbage()
+        gc.collect()
+    finally:
+        gc.enable()
+    assert said == ["'Cleared' object has no attribute '_on_task_done'"]
