@@ -78,9 +78,10 @@ def web_address(text: str) -> URL:
         raise argparse.ArgumentTypeError(f"{text!r} is no address{hint}")
     try:
         url = URL(text)
+        host = url.host  # decoded only here, and not every xn-- can be
     except ValueError as error:
         raise argparse.ArgumentTypeError(f"{text!r} is no address: {error}") from None
-    if url.scheme not in ("http", "https") or not url.host:
+    if url.scheme not in ("http", "https") or not host:
         raise argparse.ArgumentTypeError(f"{text!r} is not the address of a web site (https://...)")
     return url.join(URL(url.raw_path_qs, encoded=True))  # with a path, and without a fragment
 

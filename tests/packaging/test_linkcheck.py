@@ -698,6 +698,7 @@ def test_comparison() -> None:
         ("not the address of a web site", ["http:///path"]),
         ("is no address", ["http://["]),
         ("is no address", ["http://a:99999/"]),
+        ("'http://xn--/' is no address: ", ["http://xn--/"]),
         ("--limit: must be a whole number, at least 1", ["--limit", "0"]),
         ("--limit: must be a whole number, at least 1", ["--limit", "1.5"]),
         ("--per-host: must be", ["--per-host", "0"]),
