@@ -161,11 +161,11 @@ def parse_arguments() -> argparse.Namespace:
     parser = Parser(description="Download many files.")
     add = parser.add_argument
     add("urls", nargs="*", type=web_address, metavar="URL", help="default: files of a server of its own")
-    add("--into", type=Path, default=Path("downloads"), help="folder (default: %(default)s)")
+    add("--into", type=Path, default=Path("downloads"), help="folder for the files (default: %(default)s)")
     add("--limit", type=whole_number(1), default=10, help="downloads at a time (default: %(default)s)")
     add("--rate", type=positive, default=50, help="requests a second (default: %(default)s)")
-    add("--tries", type=whole_number(1), default=6, help="for each file (default: %(default)s)")
-    add("--pause", type=positive, default=0.1, help="seconds before the second try (default: %(default)s)")
+    add("--tries", type=whole_number(1), default=6, help="tries for each file (default: %(default)s)")
+    add("--pause", type=positive, default=0.1, help="seconds before the second try, then longer (default: %(default)s)")
     add("--timeout", type=positive, default=30, help="seconds without data (default: %(default)s)")
     args = parser.parse_args()
     try:

@@ -240,13 +240,13 @@ def parse_arguments() -> argparse.Namespace:
     add("--limit", type=whole_number(1), default=20, help="requests at a time (default: %(default)s)")
     add("--per-host", type=whole_number(1), help="requests at a time to one host (default: the limit)")
     add("--timeout", type=positive, default=10, help="seconds for a request (default: %(default)s)")
-    add("--retries", type=whole_number(0), default=1, help="of a request that failed (default: %(default)s)")
+    add("--retries", type=whole_number(0), default=1, help="new tries of a failed request (default: %(default)s)")
     add("--depth", type=whole_number(0), default=math.inf, help="follow links this many clicks away from the URL")
     add("--max-pages", type=whole_number(1), default=math.inf, help="ask for this many pages and files at most")
     add("--exclude", type=regex, action="append", default=[], help="leave out links that this regular expression finds")
     add("--external", action=argparse.BooleanOptionalAction, help="check other sites, too (default: given a URL)")
     add("--fragments", action=argparse.BooleanOptionalAction, help="check #parts of pages, too (default: given a URL)")
-    add("--json", type=Path, metavar="FILE", help="write what was found there as well")
+    add("--json", type=Path, metavar="FILE", help="also write the results to this file")
     args = parser.parse_args()
     for name in "external", "fragments":
         if getattr(args, name) is None:
